@@ -1,0 +1,1 @@
+//! Agent configuration: every problem of a bad file is reported at once.

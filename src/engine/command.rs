@@ -1,0 +1,394 @@
+//! The only ways to change the replicated state.
+//!
+//! Each command checks its own preconditions when it is applied, at its own position in the log, and never before it:
+//! compare-and-set lives inside the entry. A refusal is an answer ([`Rejected`]), not an error.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Timeline;
+use super::state::{Cluster, Desired, Phase, ResourceReport};
+use super::{Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token, WallMillis};
+use crate::package::{Millis, NodeName, Package, PackageName};
+
+/// A log entry: a command, with what its proposer stamped on it. `apply` copies stamps and never reads a clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The proposer's wall clock.
+    pub wall: WallMillis,
+    /// Who asked, for the event ledger: `root@n1`, `planner@n2`.
+    pub by: String,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What a planner moves to a new owner together with a session's expiry (rule 12).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Takeover {
+    /// Which package.
+    pub package: PackageName,
+    /// The token of the ownership that ends; must be current and held by the expired session.
+    pub token: Token,
+    /// The new owner's session; must be live.
+    pub to: SessionId,
+    /// The sentence the operator reads.
+    pub why: String,
+}
+
+/// A node that joins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Its name, unique in the cluster.
+    pub name: NodeName,
+    /// Where its agent (tcp) and keeper (udp) answer.
+    pub address: SocketAddr,
+    /// Further addresses for datagrams, one per extra heartbeat link.
+    #[serde(default)]
+    pub links: Vec<SocketAddr>,
+}
+
+/// Whom a stop is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopScope {
+    /// The active node, whoever that is; it stays out until `run`.
+    Owner,
+    /// This node, active or not.
+    Node(NodeName),
+    /// The whole cluster: desired becomes halted.
+    Everywhere,
+}
+
+/// How an ownership ended on its holder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseOutcome {
+    /// Everything was stopped in order, as planned.
+    Stopped,
+    /// It could not be started or kept up here; the node is out of this package until `run`, `clear` or ten minutes.
+    Failed {
+        /// What failed, for people.
+        reason: String,
+    },
+}
+
+/// A change of the replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// First entry of a cluster's log: the cluster and its first node.
+    CreateCluster {
+        /// Identity, profile, authority and datagram keys.
+        cluster: Cluster,
+        /// The founding node.
+        node: NewNode,
+    },
+    /// Makes a join token usable.
+    IssueToken {
+        /// SHA-256 of the secret, in hex; the secret itself is never stored.
+        digest: String,
+        /// After this time of the proposer's wall clock it is refused.
+        expires: WallMillis,
+    },
+    /// Takes a node in and uses up its token; the entry's index becomes its id.
+    AddNode {
+        /// Who joins.
+        node: NewNode,
+        /// Digest of the token shown.
+        token: String,
+        /// Names this attempt, so that a repeated request finds the id it was given.
+        request: Nonce,
+    },
+    /// A voter's keeper began a new life, or forgets its fences (rules 9 and 11).
+    VoterUp {
+        /// Whose keeper.
+        voter: NodeId,
+        /// That life's nonce.
+        nonce: Nonce,
+    },
+    /// A keeper asks for a session (rule 4); idempotent by nonce while that session lives.
+    Register {
+        /// Whose keeper.
+        node: NodeId,
+        /// That life's nonce.
+        nonce: Nonce,
+        /// Lease time, fixed for the session's life.
+        ttl: Millis,
+        /// The node's earlier session, of which the keeper has made sure that nothing is left (rule 5).
+        supersedes: Option<SessionId>,
+    },
+    /// Ends a silent session and moves what it owned (rule 12).
+    ExpireSession {
+        /// Which session.
+        session: SessionId,
+        /// Who agreed, each in which incarnation.
+        agreed: Vec<(NodeId, Incarnation)>,
+        /// What moves where.
+        moves: Vec<Takeover>,
+        /// When what was noticed, for the ledger.
+        timeline: Timeline,
+    },
+    /// A new lease set (rules 14 and 15).
+    AddLeaseSet {
+        /// The set's voters.
+        members: BTreeSet<NodeId>,
+        /// The newest set that the proposer knew.
+        after: Option<SetId>,
+    },
+    /// Retires an old lease set (rule 17; the wait is the proposer's).
+    RetireLeaseSet {
+        /// Which one; never the newest.
+        set: SetId,
+    },
+    /// Stores or replaces a definition; a new package is halted.
+    DefinePackage {
+        /// The whole definition.
+        definition: Package,
+        /// Revision it replaces; none when it must be new.
+        replaces: Option<LogIndex>,
+    },
+    /// Forgets a halted package.
+    DeletePackage {
+        /// Which one.
+        package: PackageName,
+        /// Its revision.
+        revision: LogIndex,
+    },
+    /// Desired becomes running, failures are cleared, and nodes become eligible.
+    RunPackage {
+        /// Which one.
+        package: PackageName,
+        /// Only this node, or every node of its list.
+        node: Option<NodeName>,
+    },
+    /// Stops it on a node or everywhere.
+    StopPackage {
+        /// Which one.
+        package: PackageName,
+        /// Where.
+        scope: StopScope,
+    },
+    /// A planned switchover: the owner stops, and its release hands the package over. One act, never a ban.
+    MovePackage {
+        /// Which one.
+        package: PackageName,
+        /// The ownership that ends; must be current.
+        token: Token,
+        /// The new owner.
+        to: NodeId,
+        /// The sentence the operator reads.
+        why: String,
+    },
+    /// Gives an unowned package to a live session; the entry's index becomes its token.
+    Assign {
+        /// Which one.
+        package: PackageName,
+        /// The last token it ever had.
+        last: Token,
+        /// The new owner's session; must be live.
+        session: SessionId,
+        /// The sentence the operator reads.
+        why: String,
+    },
+    /// The holder ends its ownership with everything down (rules 20 and 21).
+    Release {
+        /// Which one.
+        package: PackageName,
+        /// The ownership that ends; must be current and of this session.
+        token: Token,
+        /// The holder's session.
+        session: SessionId,
+        /// How it ended.
+        outcome: ReleaseOutcome,
+    },
+    /// The holder says how far it is; data for `status` and the ledger, never authority.
+    Report {
+        /// Which one.
+        package: PackageName,
+        /// The current ownership.
+        token: Token,
+        /// How far.
+        phase: Phase,
+        /// Each resource, in start order.
+        resources: Vec<ResourceReport>,
+        /// Milliseconds from the holder's learning of its ownership to this phase.
+        after: Millis,
+        /// What changed, for people.
+        note: String,
+    },
+    /// A failed node may be tried again.
+    ClearFailure {
+        /// Which package.
+        package: PackageName,
+        /// Which node.
+        node: NodeName,
+    },
+}
+
+/// What an applied command answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It was done.
+    Done,
+    /// Nothing needed doing: the state was already so.
+    Already,
+    /// The joined node's id.
+    Node(NodeId),
+    /// The session registered (now, or earlier under the same nonce).
+    Session(SessionId),
+    /// The voter's incarnation.
+    Incarnation(Incarnation),
+    /// The lease set made.
+    Set(SetId),
+    /// The ownership given.
+    Token(Token),
+    /// The definition's revision.
+    Revision(LogIndex),
+    /// A precondition did not hold; nothing changed.
+    Rejected(Rejected),
+}
+
+/// Which precondition did not hold. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejected {
+    /// There is a cluster already.
+    #[error("this log already holds a cluster")]
+    ClusterExists,
+    /// There is none yet.
+    #[error("there is no cluster in this log yet")]
+    NoCluster,
+    /// The token is unknown, used up or revoked.
+    #[error("the join token is unknown or already used; make a new one with `pkgctl cluster token` on a member")]
+    TokenUnknown,
+    /// The token is too old.
+    #[error("the join token has expired; make a new one with `pkgctl cluster token` on a member")]
+    TokenExpired,
+    /// Another node has that name.
+    #[error("a node named '{name}' is already in the cluster; give this one another name with --name")]
+    NameTaken {
+        /// The name.
+        name: NodeName,
+    },
+    /// Another node has that address.
+    #[error("node '{name}' already has the address {address}")]
+    AddressTaken {
+        /// Who has it.
+        name: NodeName,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// No such node.
+    #[error("there is no node {node} in the cluster")]
+    NoSuchNode {
+        /// Id or name as given.
+        node: String,
+    },
+    /// No such package.
+    #[error("there is no package '{package}'; `pkgctl status` lists them")]
+    NoSuchPackage {
+        /// Its name.
+        package: PackageName,
+    },
+    /// The package exists although it should be new, or is at another revision.
+    #[error("package '{package}' is at revision {current}, not {expected}; look at it again and retry")]
+    RevisionMoved {
+        /// Its name.
+        package: PackageName,
+        /// Where it is; 0 when there is none.
+        current: LogIndex,
+        /// Where it was expected; 0 when it should be new.
+        expected: LogIndex,
+    },
+    /// The node is not in the package's list.
+    #[error("node '{node}' is not in the node list of package '{package}'")]
+    NodeNotListed {
+        /// The package.
+        package: PackageName,
+        /// The node.
+        node: NodeName,
+    },
+    /// The package must be halted for this.
+    #[error("package '{package}' is {desired:?}; stop it everywhere first")]
+    NotHalted {
+        /// The package.
+        package: PackageName,
+        /// What it is.
+        desired: Desired,
+    },
+    /// The package's ownership is another one than expected.
+    #[error("package '{package}' has token {current}, not {given}: its ownership has moved on")]
+    TokenMoved {
+        /// The package.
+        package: PackageName,
+        /// The last token given.
+        current: Token,
+        /// The token in the command.
+        given: Token,
+    },
+    /// Nobody owns it, or another session does.
+    #[error("package '{package}' is not owned by session {session}")]
+    NotOwner {
+        /// The package.
+        package: PackageName,
+        /// The session in the command.
+        session: SessionId,
+    },
+    /// Somebody owns it.
+    #[error("package '{package}' is owned already")]
+    Owned {
+        /// The package.
+        package: PackageName,
+    },
+    /// The node may not own the package now.
+    #[error("node '{node}' may not own package '{package}': {why}")]
+    NotEligible {
+        /// The package.
+        package: PackageName,
+        /// The node.
+        node: NodeName,
+        /// Which eligibility it has.
+        why: String,
+    },
+    /// The session is not live.
+    #[error("session {session} is not live")]
+    SessionNotLive {
+        /// Which one.
+        session: SessionId,
+    },
+    /// The node has a live session of another keeper life that the command does not supersede.
+    #[error("node {node} still has session {live}; a new keeper supersedes it or it expires")]
+    SessionInTheWay {
+        /// The node.
+        node: NodeId,
+        /// Its live session.
+        live: SessionId,
+    },
+    /// Agreements that are current are no majority of an unretired lease set (rule 12).
+    #[error("{have} current agreements of {needed} needed in lease set {set}")]
+    NoMajority {
+        /// The set.
+        set: SetId,
+        /// Members that agreed in their current incarnation.
+        have: usize,
+        /// A majority of it.
+        needed: usize,
+    },
+    /// There are two unretired lease sets (rule 15).
+    #[error("two lease sets are unretired; the older one must be retired first")]
+    TooManySets,
+    /// The newest lease set is another one than expected, or cannot be retired.
+    #[error("lease set {given:?} is not what the state has (newest {newest:?})")]
+    SetMoved {
+        /// The newest in the state.
+        newest: Option<SetId>,
+        /// The one in the command.
+        given: Option<SetId>,
+    },
+    /// The values themselves are not usable.
+    #[error("{0}")]
+    Invalid(String),
+}

@@ -1,0 +1,43 @@
+//! What happened and why, as data: the ledger behind `status`, `logs` and `history`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{LogIndex, WallMillis};
+use crate::package::{Millis, NodeName, PackageName};
+
+/// Events the ledger keeps; older ones are dropped.
+pub const LEDGER_MAX: usize = 1000;
+
+/// One line of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The entry that caused it.
+    pub index: LogIndex,
+    /// The proposer's wall clock.
+    pub wall: WallMillis,
+    /// Which package it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageName>,
+    /// Which node it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    /// What kind of thing, one word for machines: `defined`, `run`, `stopped`, `assigned`, `taken_over`, `released`,
+    /// `running`, `restarted`, `failed`, `moved`, `joined`, `session`, `expired`, `lease_set`.
+    pub what: String,
+    /// The sentence the operator reads; it says why.
+    pub why: String,
+    /// Who asked.
+    pub by: String,
+    /// Where the milliseconds of a failover went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
+}
+
+/// Phases of a failover up to its proposal, as durations on the collecting node's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// From the last renewal heard to the first question to the voters.
+    pub noticed: Millis,
+    /// From the first question to the last agreement needed.
+    pub agreed: Millis,
+}

@@ -1,0 +1,12 @@
+//! Majority-held leases: the rules of docs/leases.md as three small machines, pure.
+//!
+//! The keeper, the simulator and the model run this code. Rule numbers in comments are those of docs/leases.md.
+//!
+//! - `message`: what keepers say to each other.
+//! - `knowledge`: the prefix of the log that a keeper knows (rule 7).
+
+pub mod knowledge;
+pub mod message;
+
+pub use knowledge::{Fact, Knowledge, Learn};
+pub use message::{Message, Refusal};

@@ -1,0 +1,23 @@
+//! Every decision of the cluster, pure: facts and time come in as arguments, values go out.
+//!
+//! No clock, no I/O, no task, no chance, no hash map order; `tests/tidy.rs` and clippy hold that line.
+//!
+//! - [`command`] and [`state`]: the replicated state and the only ways to change it; `apply` is deterministic and total.
+//! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
+//! - [`event`]: what happened and why, as data.
+//! - [`codec`]: how values become bytes on disk and wire.
+
+pub mod codec;
+pub mod command;
+pub mod event;
+pub mod ids;
+pub mod lease;
+pub mod profile;
+pub mod state;
+pub mod time;
+
+pub use command::{Command, Rejected, Reply};
+pub use ids::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token};
+pub use profile::Profile;
+pub use state::State;
+pub use time::{BootTime, HolderTime, VoterTime, WallMillis};

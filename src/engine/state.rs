@@ -1,0 +1,236 @@
+//! The replicated state: what the log adds up to. Equal logs give equal states (I6).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Event;
+use super::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
+use crate::package::{Millis, NodeName, Package, PackageName, ResourceName};
+
+/// Everything replicated.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The last entry applied.
+    pub applied: LogIndex,
+    /// None until `CreateCluster`.
+    pub cluster: Option<Cluster>,
+    /// Members by id.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Raft's own voters as of the last membership entry; copied here because lease sets follow it (rule 14).
+    pub raft_voters: BTreeSet<NodeId>,
+    /// Unused join tokens: digest → expiry.
+    pub join_tokens: BTreeMap<String, WallMillis>,
+    /// Current life of each voter's keeper (rule 9).
+    pub voter_lives: BTreeMap<NodeId, VoterLife>,
+    /// Unretired lease sets, at most two (rule 15).
+    pub lease_sets: BTreeMap<SetId, BTreeSet<NodeId>>,
+    /// Live sessions.
+    pub sessions: BTreeMap<SessionId, Session>,
+    /// Packages by name.
+    pub packages: BTreeMap<PackageName, PackageEntry>,
+    /// The newest events, oldest first, at most [`super::event::LEDGER_MAX`].
+    pub events: VecDeque<Event>,
+}
+
+/// The cluster's own facts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Random at creation.
+    pub id: ClusterId,
+    /// For people.
+    pub name: String,
+    /// Every interval.
+    pub profile: Profile,
+    /// Certificate of the cluster's authority, PEM.
+    pub ca_certificate: String,
+    /// Its key, PEM. It lives in the replicated state so that any member can let a node join; the store is root's.
+    pub ca_key: String,
+    /// Keys of the datagrams' MAC by id; the largest id is used to send, all are accepted.
+    pub datagram_keys: BTreeMap<u32, DatagramKey>,
+}
+
+/// A key of the datagrams' MAC. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DatagramKey(pub [u8; 32]);
+
+impl std::fmt::Debug for DatagramKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatagramKey(..)")
+    }
+}
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// For people.
+    pub name: NodeName,
+    /// Where its agent (tcp) and keeper (udp) answer.
+    pub address: SocketAddr,
+    /// Further datagram addresses.
+    #[serde(default)]
+    pub links: Vec<SocketAddr>,
+    /// The request that joined it, so that a repeated one finds it.
+    pub request: Nonce,
+}
+
+/// The current life of a voter's keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoterLife {
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// The newest `VoterUp` of that life.
+    pub incarnation: Incarnation,
+}
+
+/// A live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Whose.
+    pub node: NodeId,
+    /// Which keeper life.
+    pub nonce: Nonce,
+    /// Its lease time.
+    pub ttl: Millis,
+}
+
+/// What an operator wants of a package.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Nowhere.
+    #[default]
+    Halted,
+    /// On one eligible node.
+    Running,
+}
+
+/// Whether a node may own a package.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Eligibility {
+    /// Nobody has said `run` for it yet.
+    #[default]
+    NotRun,
+    /// It may.
+    Eligible,
+    /// An operator stopped it here; out until `run`.
+    Withdrawn {
+        /// When.
+        since: WallMillis,
+        /// Who.
+        by: String,
+    },
+    /// It failed here; out until `run`, `clear` or ten minutes.
+    Failed {
+        /// When.
+        since: WallMillis,
+        /// What failed.
+        reason: String,
+    },
+}
+
+/// A package and what the cluster knows of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageEntry {
+    /// What it is.
+    pub definition: Package,
+    /// The entry that stored it.
+    pub revision: LogIndex,
+    /// What an operator wants.
+    pub desired: Desired,
+    /// Every node of its list.
+    pub eligibility: BTreeMap<NodeName, Eligibility>,
+    /// The largest token it ever had; 0 when never owned.
+    pub last_token: Token,
+    /// Who owns it.
+    pub owner: Option<Ownership>,
+    /// The owner's last word.
+    pub report: Option<PhaseReport>,
+}
+
+/// One ownership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ownership {
+    /// Its fencing token.
+    pub token: Token,
+    /// The session that holds it.
+    pub session: SessionId,
+    /// That session's node.
+    pub node: NodeId,
+    /// When it was given.
+    pub since: WallMillis,
+    /// Why it was given.
+    pub why: String,
+    /// Set by a planned move: on release the package goes there.
+    pub moving_to: Option<Switchover>,
+}
+
+/// A planned move under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switchover {
+    /// The next owner.
+    pub to: NodeId,
+    /// Why.
+    pub why: String,
+}
+
+/// How far the owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Bringing resources up.
+    Starting,
+    /// Everything is up.
+    Running,
+    /// Taking resources down.
+    Stopping,
+    /// A stop failed; the package is held here and the way out is printed.
+    Held,
+}
+
+/// The owner's word about a package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseReport {
+    /// Under which ownership.
+    pub token: Token,
+    /// How far.
+    pub phase: Phase,
+    /// When it said so.
+    pub since: WallMillis,
+    /// Each resource, in start order.
+    pub resources: Vec<ResourceReport>,
+    /// What changed.
+    pub note: String,
+}
+
+/// The owner's word about one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceReport {
+    /// Which one.
+    pub name: ResourceName,
+    /// How far.
+    pub state: ResourceState,
+    /// For people: `pid 4711`, `restarted 2 times`, the error.
+    pub detail: String,
+}
+
+/// How far one resource is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceState {
+    /// Down.
+    Down,
+    /// On its way up.
+    Starting,
+    /// Up.
+    Up,
+    /// On its way down.
+    Stopping,
+    /// Killed but not yet gone.
+    Dying,
+    /// Its last operation failed.
+    Failed,
+}

@@ -1,0 +1,3 @@
+//! The `pkgctl` binary: arguments, logging, dispatch, exit codes.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Identity and TLS, authenticated datagrams, framed calls.

@@ -1,0 +1,7 @@
+//! Openraft's side of the wall: the durable store, the state machine, the network adapter, membership.
+//!
+//! No openraft type leaves this folder; generic over its `AsyncRuntime`, so that the simulator can run it.
+//!
+//! - `peers`: the port through which consensus talks to other nodes.
+
+pub mod peers;

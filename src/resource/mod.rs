@@ -1,0 +1,1 @@
+//! How one resource goes up and down: the trait, the registry, one file per kind.
