@@ -12,8 +12,11 @@ pub mod command;
 pub mod event;
 pub mod ids;
 pub mod lease;
+pub mod placement;
+pub mod planner;
 pub mod profile;
 pub mod state;
+pub mod supervisor;
 pub mod time;
 
 pub use command::{Command, Rejected, Reply};

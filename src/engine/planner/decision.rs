@@ -1,0 +1,124 @@
+//! What the planner answers: decisions, each with the sentence that explains it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::engine::{Command, NodeId, SessionId, SetId};
+use crate::package::PackageName;
+
+/// Decisions in the order in which they should be carried out, and what was left undone and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What to do.
+    pub decisions: Vec<Decision>,
+    /// What is not done, for `why` and `status`.
+    pub notes: Vec<Note>,
+}
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do.
+    pub step: Step,
+    /// The sentence the operator reads.
+    pub why: String,
+}
+
+/// Why a package stays as it is although it should run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Which one.
+    pub package: PackageName,
+    /// The sentence.
+    pub why: String,
+}
+
+/// Something the leader can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Put a command into the log.
+    Propose(Command),
+    /// Ask the voters to let a silent session expire (rule 10).
+    Collect(SessionId),
+    /// Take a joined node into Raft as a learner.
+    AddLearner {
+        /// Who.
+        node: NodeId,
+        /// Where it answers.
+        address: SocketAddr,
+    },
+    /// Change Raft's voters.
+    SetVoters(BTreeSet<NodeId>),
+    /// Find out which of these keepers are ready, and whom the hosts reach of them (rule 14).
+    AskReach {
+        /// The members of the set to come.
+        members: BTreeSet<NodeId>,
+        /// The nodes with a live session, which must reach a majority of them.
+        hosts: BTreeSet<NodeId>,
+    },
+    /// Collect confirmations of the newest set from the old set's keepers, then wait (rule 17).
+    Confirm {
+        /// The set to be retired.
+        old: SetId,
+        /// The set that must be known.
+        newer: SetId,
+        /// The old set's members.
+        keepers: BTreeSet<NodeId>,
+    },
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.why)
+    }
+}
+
+impl fmt::Display for Step {
+    /// One line, as in the planner's text scenarios.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Propose(command) => propose(command, f),
+            Step::Collect(session) => write!(f, "collect agreements to expire session {session}"),
+            Step::AddLearner { node, address } => write!(f, "add learner {node} at {address}"),
+            Step::SetVoters(voters) => write!(f, "set voters {}", ids(voters)),
+            Step::AskReach { members, hosts } => {
+                write!(f, "ask hosts {} whether they reach {}", ids(hosts), ids(members))
+            }
+            Step::Confirm { old, newer, keepers } => {
+                write!(f, "confirm lease set {newer} with {} to retire {old}", ids(keepers))
+            }
+        }
+    }
+}
+
+fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match command {
+        Command::ExpireSession { session, agreed, moves, .. } => {
+            let voters = agreed.iter().map(|(voter, _)| *voter).collect();
+            write!(f, "expire session {session} agreed by {}", ids(&voters))?;
+            moves.iter().try_for_each(|m| write!(f, ", {} (token {}) to session {}", m.package, m.token, m.to))
+        }
+        Command::Assign { package, session, .. } => write!(f, "assign {package} to session {session}"),
+        Command::ClearFailure { package, node } => write!(f, "clear failure of {package} on {node}"),
+        Command::AddLeaseSet { members, .. } => write!(f, "add lease set {}", ids(members)),
+        Command::RetireLeaseSet { set } => write!(f, "retire lease set {set}"),
+        other @ (Command::CreateCluster { .. }
+        | Command::IssueToken { .. }
+        | Command::AddNode { .. }
+        | Command::VoterUp { .. }
+        | Command::Register { .. }
+        | Command::DefinePackage { .. }
+        | Command::DeletePackage { .. }
+        | Command::RunPackage { .. }
+        | Command::StopPackage { .. }
+        | Command::MovePackage { .. }
+        | Command::Release { .. }
+        | Command::Report { .. }) => write!(f, "{other:?}"),
+    }
+}
+
+fn ids(nodes: &BTreeSet<NodeId>) -> String {
+    let each: Vec<String> = nodes.iter().map(NodeId::to_string).collect();
+    format!("{{{}}}", each.join(" "))
+}

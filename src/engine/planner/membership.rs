@@ -1,0 +1,93 @@
+//! Joined nodes become learners, then voters; lease sets follow voters, one step at a time (rules 14, 15 and 17).
+//!
+//! A step is decided only when the step before it is complete, so that at any time the state alone says where a change
+//! stands, and a new leader goes on from there.
+
+use std::collections::BTreeSet;
+
+use super::{Decision, Observations, Plan, Step, name_of};
+use crate::engine::{Command, NodeId, SetId, State};
+
+/// The next step of a membership change, if one is due.
+pub(super) fn follow(state: &State, seen: &Observations, plan: &mut Plan) {
+    let step = match lease_sets(state) {
+        Sets::Two { old, newer } => Some(retire(state, seen, old, newer)),
+        Sets::Current => grow(state, seen),
+        Sets::Behind => next_set(state, seen),
+    };
+    plan.decisions.extend(step);
+    plan.decisions.extend(add_learners(state, seen));
+}
+
+enum Sets {
+    /// One set, and it is Raft's voters.
+    Current,
+    /// None, or one that is not Raft's voters.
+    Behind,
+    /// Two are unretired.
+    Two { old: SetId, newer: SetId },
+}
+
+fn lease_sets(state: &State) -> Sets {
+    let mut newest_first = state.lease_sets.iter().rev();
+    match (newest_first.next(), newest_first.next()) {
+        (Some((newer, _)), Some((old, _))) => Sets::Two { old: *old, newer: *newer },
+        (Some((_, members)), None) if *members == state.raft_voters => Sets::Current,
+        (Some(_), None) | (None, _) => Sets::Behind,
+    }
+}
+
+fn retire(state: &State, seen: &Observations, old: SetId, newer: SetId) -> Decision {
+    if seen.retirable == Some(old) {
+        let why = format!("a majority of its keepers has known lease set {newer} for the longest lease time");
+        return Decision { step: Step::Propose(Command::RetireLeaseSet { set: old }), why };
+    }
+    let keepers = state.lease_sets.get(&old).cloned().unwrap_or_default();
+    let why = format!("lease set {old} may be retired once a majority of its keepers knows {newer}");
+    Decision { step: Step::Confirm { old, newer, keepers }, why }
+}
+
+/// Rule 14: Raft's voters first; then a lease set, when its members are ready and the hosts reach a majority of it.
+fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
+    let members = &state.raft_voters;
+    if seen.raft_changing || members.is_empty() {
+        return None;
+    }
+    let hosts: BTreeSet<NodeId> = state.sessions.values().map(|s| s.node).collect();
+    let up = |node: &NodeId| state.voter_lives.contains_key(node) && seen.ready.contains(node);
+    let reached = |host: &NodeId| {
+        let of = seen.reach.get(host).map_or(0, |reached| reached.intersection(members).count());
+        of * 2 > members.len()
+    };
+    if members.iter().all(up) && hosts.iter().all(reached) {
+        let why = "lease sets follow Raft's voters; its members are ready and every host reaches a majority".to_owned();
+        let after = state.lease_sets.last_key_value().map(|(id, _)| *id);
+        let command = Command::AddLeaseSet { members: members.clone(), after };
+        return Some(Decision { step: Step::Propose(command), why });
+    }
+    let why = "the next lease set needs its members ready and reached by every host".to_owned();
+    Some(Decision { step: Step::AskReach { members: members.clone(), hosts }, why })
+}
+
+/// With lease sets at rest, one caught-up learner becomes a voter.
+fn grow(state: &State, seen: &Observations) -> Option<Decision> {
+    if seen.raft_changing {
+        return None;
+    }
+    let joined = |node: &&NodeId| state.nodes.contains_key(node) && !state.raft_voters.contains(node);
+    let node = *seen.caught_up.iter().find(joined)?;
+    let mut voters = state.raft_voters.clone();
+    voters.insert(node);
+    let why = format!("{} has joined and its log has caught up", name_of(state, node));
+    Some(Decision { step: Step::SetVoters(voters), why })
+}
+
+fn add_learners(state: &State, seen: &Observations) -> Option<Decision> {
+    if seen.raft_changing {
+        return None;
+    }
+    let unknown = |id: &NodeId| !state.raft_voters.contains(id) && !seen.learners.contains(id);
+    let (node, member) = state.nodes.iter().find(|(id, _)| unknown(id))?;
+    let why = format!("{} has joined", member.name);
+    Some(Decision { step: Step::AddLearner { node: *node, address: member.address }, why })
+}

@@ -1,0 +1,71 @@
+//! The leader's decisions: state and observations in, decisions with reasons out. Pure, and so repeatable by an operator.
+//!
+//! Decisions are commands (refused by `apply` if the state has moved) or steps that only the leader can take. The
+//! planner holds nothing between two calls: what it waits for comes back as an observation.
+//!
+//! - `membership`: joined nodes become voters, lease sets follow voters (rules 14, 15, 17).
+//! - `packages`: silent sessions expire, packages without an owner get one.
+
+mod decision;
+mod membership;
+mod packages;
+
+pub use decision::{Decision, Note, Plan, Step};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::event::Timeline;
+use super::state::State;
+use super::{Incarnation, NodeId, SessionId, SetId, WallMillis};
+
+/// How long a failed start keeps a node out of a package: ten minutes.
+pub const FAILURE_LASTS_MS: u64 = 10 * 60 * 1000;
+
+/// What the leader knows beside the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observations {
+    /// The leader's wall clock; used only for the ten minutes of a failure, which is no matter of safety.
+    pub wall: WallMillis,
+    /// Sessions whose renewals this node has not heard for a while.
+    pub silent: BTreeSet<SessionId>,
+    /// Expiries that enough voters agreed to.
+    pub agreed: BTreeMap<SessionId, Agreement>,
+    /// Raft's learners.
+    pub learners: BTreeSet<NodeId>,
+    /// Learners whose log is close behind the leader's.
+    pub caught_up: BTreeSet<NodeId>,
+    /// Whether a membership change of Raft is under way.
+    pub raft_changing: bool,
+    /// Keepers that answered that they can ack and agree.
+    pub ready: BTreeSet<NodeId>,
+    /// Which keepers each node's keeper has reached.
+    pub reach: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// The old lease set whose retirement has been confirmed and waited for (rule 17).
+    pub retirable: Option<SetId>,
+}
+
+/// Enough voters agreed that a session may expire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// Who, in which incarnation.
+    pub agreed: Vec<(NodeId, Incarnation)>,
+    /// When what was noticed.
+    pub timeline: Timeline,
+}
+
+/// Decides. The order of decisions is the order in which they should be carried out.
+pub fn plan(state: &State, seen: &Observations) -> Plan {
+    let mut plan = Plan::default();
+    if state.cluster.is_some() {
+        packages::expire_silent(state, seen, &mut plan);
+        packages::forget_old_failures(state, seen, &mut plan);
+        packages::assign_unowned(state, seen, &mut plan);
+        membership::follow(state, seen, &mut plan);
+    }
+    plan
+}
+
+/// A node's name, or its number when the state does not know it.
+fn name_of(state: &State, node: NodeId) -> String {
+    state.nodes.get(&node).map_or_else(|| format!("node {node}"), |n| n.name.to_string())
+}

@@ -1,0 +1,290 @@
+//! How one package goes up and down on one node: inputs in, one action out. Pure.
+//!
+//! The leader decides who owns a package; the owner's supervisor decides how it gets there: resources start in order
+//! and stop in reverse, a program that ends is restarted in place within its window, a start that fails hands the
+//! package back, a stop that fails holds it here. Deadlines belong to the keeper; this machine only works within them.
+//!
+//! One action is under way at a time. Its outcome, an exit, a lapse or a new duty comes back as an [`Input`], and
+//! [`Supervisor::next`] says what to do now.
+
+mod duty;
+mod progress;
+mod restarts;
+
+pub use duty::{Duty, duty};
+
+use std::collections::BTreeSet;
+
+use self::restarts::Restarts;
+use super::command::ReleaseOutcome;
+use super::state::{Phase, ResourceReport, ResourceState};
+use super::{SessionId, Token, VoterTime};
+use crate::package::{Kind, Package, Resource, ResourceName};
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// What the replicated state wants of this node.
+    Duty(Duty),
+    /// The keeper's inventory when the agent attached: what of that ownership is up already (L18). Follows the first
+    /// duty, before the first [`Supervisor::next`].
+    Adopt {
+        /// The ownership it runs under.
+        token: Token,
+        /// Which resources are up.
+        up: BTreeSet<ResourceName>,
+    },
+    /// The action under way has ended well.
+    Done {
+        /// What to show for it: `pid 4711`.
+        detail: String,
+    },
+    /// The action under way has failed.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// The action under way was refused by a rule: there is no lease to act under now.
+    Refused {
+        /// Which rule.
+        why: String,
+    },
+    /// A program ended by itself.
+    Exited {
+        /// Which resource.
+        resource: ResourceName,
+        /// Under which ownership.
+        token: Token,
+        /// How: `exit code 1`, `signal 9`.
+        how: String,
+    },
+    /// The lease ended and took this resource down.
+    Lapsed {
+        /// Which resource.
+        resource: ResourceName,
+        /// Under which ownership.
+        token: Token,
+    },
+    /// The session is over: everything under it is down.
+    SessionOver {
+        /// Which one.
+        session: SessionId,
+    },
+    /// Time passed; asked for by [`Supervisor::wake`].
+    Tick,
+}
+
+/// What to do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start this resource under this ownership.
+    Start {
+        /// Which one, as defined.
+        resource: Resource,
+        /// The ownership.
+        token: Token,
+        /// Its session.
+        session: SessionId,
+    },
+    /// Stop this resource in good order.
+    Stop {
+        /// Which one, as defined when it was started.
+        resource: Resource,
+        /// The ownership.
+        token: Token,
+        /// Its session.
+        session: SessionId,
+    },
+    /// Have the keeper record the token, then put the release into the log (rules 20 and 21).
+    Release {
+        /// The ownership.
+        token: Token,
+        /// Its session.
+        session: SessionId,
+        /// How it ended.
+        outcome: ReleaseOutcome,
+    },
+}
+
+/// A change worth telling the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Under which ownership.
+    pub token: Token,
+    /// How far.
+    pub phase: Phase,
+    /// Each resource, in start order.
+    pub resources: Vec<ResourceReport>,
+    /// What changed.
+    pub note: String,
+}
+
+/// How long a failed stop waits before it is tried again.
+pub const STOP_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How long a refused start, or a resource whose guard lapsed, waits for word of its session.
+pub const REFUSED_RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// One package on this node.
+#[derive(Clone, Debug, Default)]
+pub struct Supervisor {
+    duty: Duty,
+    /// The ownership being worked on; none when nothing of the package is here.
+    work: Option<Work>,
+    /// An action is under way.
+    busy: Option<Busy>,
+    reports: Vec<Report>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Busy {
+    Starting(ResourceName),
+    Stopping(ResourceName),
+    Releasing,
+}
+
+#[derive(Clone, Debug)]
+struct Work {
+    token: Token,
+    session: SessionId,
+    /// The definition its resources were started from.
+    definition: Package,
+    slots: Vec<Slot>,
+    phase: Phase,
+    /// Why it is going down, when it is; decides the release.
+    giving_up: Option<ReleaseOutcome>,
+    retry_at: Option<VoterTime>,
+    released: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    resource: Resource,
+    state: ResourceState,
+    detail: String,
+    restarts: Restarts,
+}
+
+impl Supervisor {
+    /// Takes what happened.
+    pub fn handle(&mut self, input: Input, now: VoterTime) {
+        match input {
+            Input::Duty(duty) => self.duty = duty,
+            Input::Adopt { token, up } => self.adopt(token, &up),
+            Input::Done { detail } => self.done(detail),
+            Input::Failed { why } => self.failed(why, now),
+            Input::Exited { resource, token, how } => self.exited(&resource, token, &how, now),
+            Input::Refused { why } => self.refused(why, now),
+            Input::Lapsed { resource, token } => self.lapsed(&resource, token, now),
+            Input::SessionOver { session } => self.session_over(session),
+            Input::Tick => {}
+        }
+    }
+
+    /// What to do now; none while an action is under way or nothing is due.
+    pub fn next(&mut self, now: VoterTime) -> Option<Action> {
+        if self.busy.is_some() {
+            return None;
+        }
+        self.take_up_duty();
+        let action = self.work.as_mut().and_then(|work| work.next(&self.duty, now, &mut self.reports))?;
+        self.busy = Some(match &action {
+            Action::Start { resource, .. } => Busy::Starting(resource.name.clone()),
+            Action::Stop { resource, .. } => Busy::Stopping(resource.name.clone()),
+            Action::Release { .. } => Busy::Releasing,
+        });
+        Some(action)
+    }
+
+    /// When to be called with [`Input::Tick`] at the latest.
+    pub fn wake(&self) -> Option<VoterTime> {
+        self.work.as_ref().and_then(|work| work.retry_at)
+    }
+
+    /// Changes to tell the cluster, oldest first; each is handed out once.
+    pub fn reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Whether nothing of the package is here and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.work.is_none() && self.busy.is_none()
+    }
+
+    fn take_up_duty(&mut self) {
+        if self.work.as_ref().is_some_and(|work| work.is_over(&self.duty)) {
+            self.work = None;
+        }
+        if self.work.is_some() {
+            return;
+        }
+        self.work = match &self.duty {
+            Duty::Own { token, session, definition } => {
+                let work = Work::new(*token, *session, definition.as_ref().clone(), Phase::Starting);
+                self.reports.push(work.report("starting".to_owned()));
+                Some(work)
+            }
+            // Nothing was started under this ownership: it is only to be released.
+            Duty::Yield { token, session, definition, .. } => {
+                Some(Work::new(*token, *session, definition.as_ref().clone(), Phase::Stopping))
+            }
+            Duty::None => None,
+        };
+    }
+}
+
+impl Work {
+    fn new(token: Token, session: SessionId, definition: Package, phase: Phase) -> Self {
+        let slots = definition.resources.iter().cloned().map(Slot::down).collect();
+        Self { token, session, definition, slots, phase, giving_up: None, retry_at: None, released: false }
+    }
+
+    fn report(&self, note: String) -> Report {
+        let resources = self.slots.iter().map(Slot::report).collect();
+        Report { token: self.token, phase: self.phase, resources, note }
+    }
+}
+
+impl Slot {
+    fn down(resource: Resource) -> Self {
+        Self { resource, state: ResourceState::Down, detail: String::new(), restarts: Restarts::default() }
+    }
+
+    fn report(&self) -> ResourceReport {
+        ResourceReport { name: self.resource.name.clone(), state: self.state, detail: self.detail.clone() }
+    }
+
+    fn is_up(&self) -> bool {
+        match self.state {
+            ResourceState::Up => true,
+            ResourceState::Down
+            | ResourceState::Starting
+            | ResourceState::Stopping
+            | ResourceState::Dying
+            | ResourceState::Failed => false,
+        }
+    }
+
+    /// Whether something of it may still be there, so that a stop is owed.
+    fn may_be_up(&self) -> bool {
+        match self.state {
+            ResourceState::Down => false,
+            ResourceState::Up
+            | ResourceState::Starting
+            | ResourceState::Stopping
+            | ResourceState::Dying
+            | ResourceState::Failed => true,
+        }
+    }
+
+    /// Restarts allowed in place; only programs are restarted.
+    fn may_restart(&mut self, now: VoterTime) -> bool {
+        match &self.resource.kind {
+            Kind::Ip(_) => false,
+            Kind::Program(program) => self.restarts.allow(program.restarts, program.restart_window.duration(), now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

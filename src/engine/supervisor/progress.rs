@@ -1,0 +1,208 @@
+//! The steps themselves: what each input changes, and which action is due.
+
+use std::collections::BTreeSet;
+
+use super::{Action, Busy, Duty, REFUSED_RETRY, Report, STOP_RETRY, Slot, Supervisor, Work};
+use crate::engine::command::ReleaseOutcome;
+use crate::engine::state::{Phase, ResourceState};
+use crate::engine::{SessionId, Token, VoterTime};
+use crate::package::{Package, ResourceName};
+
+impl Supervisor {
+    pub(super) fn adopt(&mut self, token: Token, up: &BTreeSet<ResourceName>) {
+        let (Duty::Own { token: wanted, session, definition } | Duty::Yield { token: wanted, session, definition, .. }) =
+            &self.duty
+        else {
+            return;
+        };
+        if *wanted != token || self.work.is_some() {
+            return;
+        }
+        let mut work = Work::new(token, *session, definition.as_ref().clone(), Phase::Running);
+        for slot in work.slots.iter_mut().filter(|s| up.contains(&s.resource.name)) {
+            slot.state = ResourceState::Up;
+            slot.detail = "found running".to_owned();
+        }
+        if !work.slots.iter().all(Slot::is_up) {
+            work.phase = Phase::Starting;
+        }
+        self.work = Some(work);
+    }
+
+    pub(super) fn done(&mut self, detail: String) {
+        let Some(busy) = self.busy.take() else { return };
+        let Some(work) = self.work.as_mut() else { return };
+        match busy {
+            Busy::Starting(name) => {
+                work.set(&name, ResourceState::Up, detail);
+                if work.phase == Phase::Running {
+                    self.reports.push(work.report(format!("{name} runs again")));
+                }
+            }
+            Busy::Stopping(name) => work.set(&name, ResourceState::Down, detail),
+            Busy::Releasing => work.released = true,
+        }
+    }
+
+    pub(super) fn failed(&mut self, why: String, now: VoterTime) {
+        let Some(busy) = self.busy.take() else { return };
+        let Some(work) = self.work.as_mut() else { return };
+        match busy {
+            Busy::Starting(name) => {
+                work.set(&name, ResourceState::Failed, why.clone());
+                work.give_up(format!("{name} did not start: {why}"), &mut self.reports);
+            }
+            Busy::Stopping(name) => {
+                work.set(&name, ResourceState::Failed, why.clone());
+                work.phase = Phase::Held;
+                work.retry_at = Some(now + STOP_RETRY);
+                self.reports.push(work.report(held_note(&name, &why)));
+            }
+            Busy::Releasing => work.retry_at = Some(now + STOP_RETRY),
+        }
+    }
+
+    pub(super) fn exited(&mut self, name: &ResourceName, token: Token, how: &str, now: VoterTime) {
+        let Some(work) = self.work.as_mut().filter(|w| w.token == token) else { return };
+        let keep = work.phase == Phase::Running || work.phase == Phase::Starting;
+        let Some(slot) = work.slots.iter_mut().find(|s| s.resource.name == *name) else { return };
+        slot.state = ResourceState::Down;
+        slot.detail = format!("ended by itself with {how}");
+        if !keep || work.giving_up.is_some() {
+            return;
+        }
+        if slot.may_restart(now) {
+            let count = slot.restarts.count();
+            let note = format!("{name} ended with {how}; restarting it in place (restart {count} in its window)");
+            self.reports.push(work.report(note));
+        } else {
+            work.give_up(format!("{name} ended with {how} and may not be restarted here any more"), &mut self.reports);
+        }
+    }
+
+    /// A start was refused by a rule (no lease ahead, another session): no failure of the resource, so no mark on the
+    /// node. Either the session is over, which is about to be said, or it comes back and the start is tried again.
+    pub(super) fn refused(&mut self, why: String, now: VoterTime) {
+        let Some(busy) = self.busy.take() else { return };
+        let Some(work) = self.work.as_mut() else { return };
+        match busy {
+            Busy::Starting(name) => work.set(&name, ResourceState::Down, why),
+            // What may be up stays owed a stop; the stop or release is asked again.
+            Busy::Stopping(_) | Busy::Releasing => {}
+        }
+        work.retry_at = Some(now + REFUSED_RETRY);
+    }
+
+    /// Ended by its deadline or by the guard. If the session lives on (another nft transaction held up the guard), it
+    /// comes back by a full start; a short wait lets the end of the session be said first.
+    pub(super) fn lapsed(&mut self, name: &ResourceName, token: Token, now: VoterTime) {
+        let Some(work) = self.work.as_mut().filter(|w| w.token == token) else { return };
+        work.set(name, ResourceState::Down, "ended with the lease".to_owned());
+        work.retry_at = Some(now + REFUSED_RETRY);
+    }
+
+    pub(super) fn session_over(&mut self, session: SessionId) {
+        if self.work.as_ref().is_some_and(|w| w.session == session) {
+            // Ended by the kernel; the log has ended the ownership or will. Late outcomes find no work and are dropped.
+            self.work = None;
+            self.busy = None;
+            self.duty = Duty::None;
+        }
+    }
+}
+
+impl Work {
+    fn set(&mut self, name: &ResourceName, state: ResourceState, detail: String) {
+        if let Some(slot) = self.slots.iter_mut().find(|s| s.resource.name == *name) {
+            slot.state = state;
+            slot.detail = detail;
+        }
+    }
+
+    fn give_up(&mut self, reason: String, reports: &mut Vec<Report>) {
+        self.phase = Phase::Stopping;
+        self.giving_up = Some(ReleaseOutcome::Failed { reason: reason.clone() });
+        reports.push(self.report(reason));
+    }
+
+    /// Whether this ownership is over for the replicated state too, so that nothing is left to do for it.
+    pub(super) fn is_over(&self, duty: &Duty) -> bool {
+        let current = match duty {
+            Duty::Own { token, .. } | Duty::Yield { token, .. } => *token == self.token,
+            Duty::None => false,
+        };
+        let down = self.slots.iter().all(|s| !s.may_be_up());
+        !current && down
+    }
+
+    /// The action that is due.
+    pub(super) fn next(&mut self, duty: &Duty, now: VoterTime, reports: &mut Vec<Report>) -> Option<Action> {
+        if self.released || self.retry_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        self.retry_at = None;
+        match duty {
+            Duty::Own { token, definition, .. } if *token == self.token && self.giving_up.is_none() => {
+                self.go_up(definition, reports)
+            }
+            Duty::Own { .. } | Duty::Yield { .. } | Duty::None => self.go_down(duty, reports),
+        }
+    }
+
+    fn go_up(&mut self, definition: &Package, reports: &mut Vec<Report>) -> Option<Action> {
+        if self.definition.resources != definition.resources {
+            return self.replace(definition, reports);
+        }
+        self.definition = definition.clone();
+        if let Some(slot) = self.slots.iter_mut().find(|s| !s.is_up()) {
+            slot.state = ResourceState::Starting;
+            if self.phase == Phase::Held {
+                self.phase = Phase::Starting;
+            }
+            let resource = slot.resource.clone();
+            return Some(Action::Start { resource, token: self.token, session: self.session });
+        }
+        if self.phase != Phase::Running {
+            self.phase = Phase::Running;
+            reports.push(self.report("running".to_owned()));
+        }
+        None
+    }
+
+    /// The definition's resources changed: what is up stops in reverse, then the new ones start, under one ownership.
+    fn replace(&mut self, definition: &Package, reports: &mut Vec<Report>) -> Option<Action> {
+        if let Some(stop) = self.stop_last() {
+            return Some(stop);
+        }
+        *self = Work::new(self.token, self.session, definition.clone(), Phase::Starting);
+        reports.push(self.report("its definition changed".to_owned()));
+        self.go_up(definition, reports)
+    }
+
+    fn go_down(&mut self, duty: &Duty, reports: &mut Vec<Report>) -> Option<Action> {
+        if self.phase == Phase::Running || self.phase == Phase::Starting {
+            self.phase = Phase::Stopping;
+            let note = match duty {
+                Duty::Yield { why, .. } => format!("stopping: {why}"),
+                Duty::Own { .. } | Duty::None => "stopping: its ownership has ended".to_owned(),
+            };
+            reports.push(self.report(note));
+        }
+        if let Some(stop) = self.stop_last() {
+            return Some(stop);
+        }
+        // From here on the keeper refuses this token, so the ownership can only end, whatever is wanted by now.
+        let outcome = self.giving_up.get_or_insert(ReleaseOutcome::Stopped).clone();
+        Some(Action::Release { token: self.token, session: self.session, outcome })
+    }
+
+    fn stop_last(&mut self) -> Option<Action> {
+        let slot = self.slots.iter_mut().rev().find(|s| s.may_be_up())?;
+        slot.state = ResourceState::Stopping;
+        Some(Action::Stop { resource: slot.resource.clone(), token: self.token, session: self.session })
+    }
+}
+
+fn held_note(name: &ResourceName, why: &str) -> String {
+    format!("held: {name} did not stop: {why}; nothing starts elsewhere, and the stop is tried again every 2 s")
+}

@@ -1,0 +1,279 @@
+//! A package on one node, step by step.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Action, Duty, Input, Supervisor};
+use crate::engine::command::ReleaseOutcome;
+use crate::engine::state::Phase;
+use crate::engine::{SessionId, Token, VoterTime};
+use crate::package::{IpResource, Kind, Millis, Package, PackageName, ProgramResource, Resource, ResourceName};
+
+const SESSION: SessionId = SessionId(7);
+const TOKEN: Token = Token(20);
+
+fn name(text: &str) -> ResourceName {
+    ResourceName::new(text).unwrap()
+}
+
+fn resource(text: &str, kind: Kind) -> Resource {
+    Resource { name: name(text), start_timeout: Millis(1000), stop_timeout: Millis(1000), kind }
+}
+
+fn package(restarts: u32) -> Arc<Package> {
+    let program = ProgramResource {
+        command: vec!["/bin/true".into()],
+        user: None,
+        working_directory: None,
+        environment: Default::default(),
+        stop_signal: 15,
+        restarts,
+        restart_window: Millis::from_secs(600),
+    };
+    let ip = IpResource { address: "10.0.0.1".parse().unwrap(), prefix: 24, device: "eth0".into() };
+    Arc::new(Package {
+        name: PackageName::new("p").unwrap(),
+        description: String::new(),
+        nodes: vec![],
+        resources: vec![resource("ip", Kind::Ip(ip)), resource("web", Kind::Program(program))],
+    })
+}
+
+fn own(definition: &Arc<Package>) -> Duty {
+    Duty::Own { token: TOKEN, session: SESSION, definition: definition.clone() }
+}
+
+fn yielding(definition: &Arc<Package>) -> Duty {
+    Duty::Yield { token: TOKEN, session: SESSION, definition: definition.clone(), why: "moving".into() }
+}
+
+/// A supervisor with its clock at a fixed reading that tests move by hand.
+struct Bench {
+    supervisor: Supervisor,
+    now: VoterTime,
+}
+
+impl Bench {
+    fn new(duty: Duty) -> Self {
+        let mut bench = Self { supervisor: Supervisor::default(), now: VoterTime::from_millis(1000) };
+        bench.give(Input::Duty(duty));
+        bench
+    }
+
+    fn give(&mut self, input: Input) {
+        self.supervisor.handle(input, self.now);
+    }
+
+    fn done(&mut self) {
+        self.give(Input::Done { detail: String::new() });
+    }
+
+    /// The action due, as a word and a name.
+    fn due(&mut self) -> String {
+        match self.supervisor.next(self.now) {
+            None => "nothing".into(),
+            Some(Action::Start { resource, .. }) => format!("start {}", resource.name),
+            Some(Action::Stop { resource, .. }) => format!("stop {}", resource.name),
+            Some(Action::Release { outcome: ReleaseOutcome::Stopped, .. }) => "release".into(),
+            Some(Action::Release { outcome: ReleaseOutcome::Failed { reason }, .. }) => format!("release: {reason}"),
+        }
+    }
+
+    /// Carries out every action until nothing is due.
+    fn settle(&mut self) -> Vec<String> {
+        let mut actions = vec![];
+        loop {
+            match self.due().as_str() {
+                "nothing" => return actions,
+                action => actions.push(action.to_owned()),
+            }
+            assert!(actions.len() < 20, "it never settles: {actions:?}");
+            self.done();
+        }
+    }
+
+    fn exit(&mut self) {
+        self.give(Input::Exited { resource: name("web"), token: TOKEN, how: "signal 9".into() });
+    }
+
+    fn last_phase(&mut self) -> Option<Phase> {
+        self.supervisor.reports().pop().map(|r| r.phase)
+    }
+}
+
+#[test]
+fn resources_start_in_order_and_then_it_runs() {
+    let mut bench = Bench::new(own(&package(3)));
+    assert_eq!(bench.settle(), ["start ip", "start web"]);
+    assert_eq!(bench.last_phase(), Some(Phase::Running));
+}
+
+#[test]
+fn resources_stop_in_reverse_and_then_the_ownership_is_released_once() {
+    let definition = package(3);
+    let mut bench = Bench::new(own(&definition));
+    bench.settle();
+    bench.give(Input::Duty(yielding(&definition)));
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);
+    assert_eq!(bench.due(), "nothing");
+    bench.give(Input::Duty(Duty::None));
+    assert_eq!(bench.due(), "nothing");
+    assert!(bench.supervisor.is_idle());
+}
+
+#[test]
+fn a_duty_that_turns_while_starting_takes_down_only_what_may_be_up() {
+    let definition = package(3);
+    let mut bench = Bench::new(own(&definition));
+    assert_eq!(bench.due(), "start ip");
+    bench.give(Input::Duty(yielding(&definition)));
+    assert_eq!(bench.due(), "nothing", "one action at a time");
+    bench.done();
+    assert_eq!(bench.settle(), ["stop ip", "release"]);
+}
+
+#[test]
+fn a_failed_start_stops_what_is_up_and_hands_the_package_back_with_the_reason() {
+    let mut bench = Bench::new(own(&package(3)));
+    assert_eq!(bench.due(), "start ip");
+    bench.done();
+    assert_eq!(bench.due(), "start web");
+    bench.give(Input::Failed { why: "no such file".into() });
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "release: web did not start: no such file"]);
+}
+
+#[test]
+fn a_refused_start_is_tried_again_and_marks_nobody() {
+    let mut bench = Bench::new(own(&package(3)));
+    assert_eq!(bench.due(), "start ip");
+    bench.give(Input::Refused { why: "no lease".into() });
+    assert_eq!(bench.due(), "nothing");
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.settle(), ["start ip", "start web"]);
+}
+
+#[test]
+fn a_program_that_ends_is_restarted_alone_until_its_window_is_used_up() {
+    let mut bench = Bench::new(own(&package(2)));
+    bench.settle();
+    for _ in 0..2 {
+        bench.exit();
+        assert_eq!(bench.settle(), ["start web"]);
+    }
+    bench.exit();
+    let last = bench.settle();
+    assert_eq!(last[0], "stop ip", "what has ended needs no stop");
+    assert!(last[1].starts_with("release: web ended with signal 9"), "{last:?}");
+}
+
+#[test]
+fn old_restarts_are_forgotten() {
+    let mut bench = Bench::new(own(&package(1)));
+    bench.settle();
+    for _ in 0..5 {
+        bench.exit();
+        assert_eq!(bench.settle(), ["start web"]);
+        bench.now = bench.now + std::time::Duration::from_secs(601);
+    }
+}
+
+#[test]
+fn an_exit_under_an_older_ownership_changes_nothing() {
+    let mut bench = Bench::new(own(&package(0)));
+    bench.settle();
+    bench.give(Input::Exited { resource: name("web"), token: Token(19), how: "code 0".into() });
+    assert_eq!(bench.due(), "nothing");
+}
+
+#[test]
+fn a_failed_stop_holds_the_package_and_is_tried_again_before_any_release() {
+    let definition = package(3);
+    let mut bench = Bench::new(own(&definition));
+    bench.settle();
+    bench.give(Input::Duty(yielding(&definition)));
+    assert_eq!(bench.due(), "stop web");
+    bench.give(Input::Failed { why: "it hangs".into() });
+    assert_eq!(bench.last_phase(), Some(Phase::Held));
+    assert_eq!(bench.due(), "nothing");
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);
+}
+
+#[test]
+fn what_a_restarted_agent_finds_running_is_not_started_again() {
+    let definition = package(3);
+    let mut bench = Bench::new(own(&definition));
+    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip"), name("web")]) });
+    assert_eq!(bench.due(), "nothing");
+    bench.exit();
+    assert_eq!(bench.settle(), ["start web"]);
+}
+
+#[test]
+fn what_a_restarted_agent_finds_half_up_is_completed() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip")]) });
+    assert_eq!(bench.settle(), ["start web"]);
+}
+
+#[test]
+fn what_a_restarted_agent_finds_and_should_yield_is_stopped_first() {
+    let mut bench = Bench::new(yielding(&package(3)));
+    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip"), name("web")]) });
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);
+}
+
+#[test]
+fn once_a_release_has_begun_the_ownership_is_never_acted_on_again() {
+    let definition = package(3);
+    let mut bench = Bench::new(own(&definition));
+    bench.settle();
+    bench.give(Input::Duty(yielding(&definition)));
+    assert_eq!(bench.due(), "stop web");
+    bench.done();
+    assert_eq!(bench.due(), "stop ip");
+    bench.done();
+    assert_eq!(bench.due(), "release");
+    bench.give(Input::Duty(own(&definition)));
+    bench.give(Input::Failed { why: "no leader".into() });
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.due(), "release");
+}
+
+#[test]
+fn a_lapse_of_the_guard_alone_brings_the_address_back_by_a_full_start() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.settle();
+    bench.give(Input::Lapsed { resource: name("ip"), token: TOKEN });
+    assert_eq!(bench.due(), "nothing");
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.settle(), ["start ip"]);
+}
+
+#[test]
+fn the_end_of_the_session_leaves_nothing_to_do() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.settle();
+    bench.give(Input::Lapsed { resource: name("web"), token: TOKEN });
+    bench.give(Input::SessionOver { session: SESSION });
+    assert_eq!(bench.due(), "nothing");
+    assert!(bench.supervisor.is_idle());
+}
+
+#[test]
+fn a_changed_resource_restarts_the_package_in_order_under_the_same_ownership() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.settle();
+    bench.give(Input::Duty(own(&package(4))));
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "start ip", "start web"]);
+}
+
+#[test]
+fn a_changed_node_list_disturbs_nothing() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.settle();
+    let mut other = package(3).as_ref().clone();
+    other.description = "changed".into();
+    bench.give(Input::Duty(own(&Arc::new(other))));
+    assert_eq!(bench.due(), "nothing");
+}
