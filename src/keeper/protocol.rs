@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::engine::lease::Learn;
 use crate::engine::state::DatagramKey;
 use crate::engine::{ClusterId, Incarnation, NodeId, Nonce, Profile, SessionId, SetId, Token};
-use crate::package::{IpResource, Millis, PackageName, ResourceName};
+use crate::package::{IpResource, Millis, PackageName};
+pub use crate::resource::{Credentials, Place, ProgramSpec};
 
 /// Version of this protocol.
 pub const VERSION: u32 = 1;
@@ -79,20 +80,6 @@ pub struct Configuration {
     pub peers: BTreeMap<NodeId, Vec<SocketAddr>>,
 }
 
-/// Which resource of which ownership an operation is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    /// Its package.
-    pub package: PackageName,
-    /// Its name there.
-    pub resource: ResourceName,
-    /// The ownership it runs under. The keeper refuses a start at or below a released token and below the largest
-    /// token it has seen for the package (rule 20).
-    pub token: Token,
-    /// The session of that ownership; the keeper refuses a start under any but its own live one.
-    pub session: SessionId,
-}
-
 /// An operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,32 +131,6 @@ pub enum Op {
         /// Whom to ask.
         nodes: Vec<NodeId>,
     },
-}
-
-/// A program, with everything looked up that must be looked up outside its namespace.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProgramSpec {
-    /// Executable and arguments.
-    pub command: Vec<String>,
-    /// Numeric user, group and supplementary groups.
-    pub credentials: Option<Credentials>,
-    /// Working directory.
-    pub working_directory: String,
-    /// The whole environment, `PKG_TOKEN` included.
-    pub environment: BTreeMap<String, String>,
-    /// File that stdout and stderr are appended to.
-    pub log: String,
-}
-
-/// Whom a program runs as.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credentials {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
 }
 
 /// Keeper to agent.

@@ -1,1 +1,70 @@
-//! How one resource goes up and down: the trait, the registry, one file per kind.
+//! How one resource goes up and down: one file per kind, one line each in the registry below, plain async code over a
+//! narrow port to the host.
+//!
+//! - [`port`]: what a kind may ask of the host.
+//! - `ip`, `program`: the kinds.
+
+pub mod ip;
+pub mod port;
+pub mod program;
+
+pub use port::{Credentials, Host, Place, ProgramSpec, Trouble};
+
+use crate::engine::{SessionId, Token};
+use crate::package::{Kind, NodeName, PackageName, Resource};
+
+/// One resource of one ownership on one node.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its package.
+    pub package: PackageName,
+    /// As defined.
+    pub resource: Resource,
+    /// The ownership.
+    pub token: Token,
+    /// Its session.
+    pub session: SessionId,
+    /// This node.
+    pub node: NodeName,
+}
+
+impl Target {
+    /// The resource's place for the keeper.
+    pub fn place(&self) -> Place {
+        Place {
+            package: self.package.clone(),
+            resource: self.resource.name.clone(),
+            token: self.token,
+            session: self.session,
+        }
+    }
+}
+
+/// Brings it up; what is up already under this ownership is found, not started twice (L18). Answers what to show.
+///
+/// # Errors
+/// [`Trouble`] says whether it failed or a rule refused it.
+pub async fn start<H: Host>(host: &H, target: &Target) -> Result<String, Trouble> {
+    match &target.resource.kind {
+        Kind::Ip(ip) => ip::start(host, target, ip).await,
+        Kind::Program(program) => program::start(host, target, program).await,
+    }
+}
+
+/// Takes it down in good order; done means that nothing of it is left.
+///
+/// # Errors
+/// [`Trouble`] says what is still there.
+pub async fn stop<H: Host>(host: &H, target: &Target) -> Result<String, Trouble> {
+    match &target.resource.kind {
+        Kind::Ip(_) => ip::stop(host, target).await,
+        Kind::Program(program) => program::stop(host, target, program).await,
+    }
+}
+
+/// What enforces the end of the lease for this kind, in one word: `kernel`, `storage`, `keeper` or `none`.
+pub fn guarantee(kind: &Kind) -> &'static str {
+    match kind {
+        Kind::Ip(_) | Kind::Program(_) => "kernel",
+    }
+}

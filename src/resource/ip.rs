@@ -1,0 +1,22 @@
+//! Kind `ip`: a floating address. Everything that must end with the lease is the keeper's; see `keeper::ip`.
+
+use super::{Host, Target, Trouble};
+use crate::package::IpResource;
+
+/// Takes the address over.
+///
+/// # Errors
+/// The device is missing, somebody else answers for the address (named by its MAC), or a rule refused it.
+pub async fn start<H: Host>(host: &H, target: &Target, ip: &IpResource) -> Result<String, Trouble> {
+    host.ip_up(target.place(), ip.clone()).await?;
+    Ok(format!("{}/{} on {}", ip.address, ip.prefix, ip.device))
+}
+
+/// Gives the address up: its connections are reset, so that clients reconnect at once.
+///
+/// # Errors
+/// The address could not be deleted.
+pub async fn stop<H: Host>(host: &H, target: &Target) -> Result<String, Trouble> {
+    host.ip_down(target.place()).await?;
+    Ok(String::new())
+}
