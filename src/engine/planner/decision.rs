@@ -54,7 +54,7 @@ pub enum Step {
     AskReach {
         /// The members of the set to come.
         members: BTreeSet<NodeId>,
-        /// The nodes with a live session, which must reach a majority of them.
+        /// The nodes with a live session, which must reach a majority of them, and the members themselves.
         hosts: BTreeSet<NodeId>,
     },
     /// Collect confirmations of the newest set from the old set's keepers, then wait (rule 17).

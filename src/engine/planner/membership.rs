@@ -66,6 +66,8 @@ fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
         return Some(Decision { step: Step::Propose(command), why });
     }
     let why = "the next lease set needs its members ready and reached by every host".to_owned();
+    // Members are asked too: in a new cluster no host has a session yet, and somebody must find them ready.
+    let hosts = hosts.union(members).copied().collect();
     Some(Decision { step: Step::AskReach { members: members.clone(), hosts }, why })
 }
 
