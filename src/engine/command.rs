@@ -13,6 +13,19 @@ use super::state::{Cluster, Desired, Phase, ResourceReport};
 use super::{Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName};
 
+/// Unused join tokens kept; expired ones make room.
+pub const JOIN_TOKENS_MAX: usize = 64;
+/// Members of a lease set at most: every member is asked by every holder, several times a second.
+pub const LEASE_SET_MAX: usize = 15;
+/// Packages of a cluster at most.
+pub const PACKAGES_MAX: usize = 1000;
+/// Resources of an owner's report that are kept.
+pub const RESOURCES_MAX: usize = 100;
+/// Shortest lease time that can be registered.
+pub const TTL_MIN: Millis = Millis(50);
+/// Longest lease time that can be registered.
+pub const TTL_MAX: Millis = Millis(60_000);
+
 /// A log entry: a command, with what its proposer stamped on it. `apply` copies stamps and never reads a clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -336,6 +349,14 @@ pub enum Rejected {
         package: PackageName,
         /// The session in the command.
         session: SessionId,
+    },
+    /// Nobody owns it at the moment.
+    #[error(
+        "package '{package}' has no owner now; `pkgctl stop {package} --node N` keeps it off a node, `--everywhere` halts it"
+    )]
+    Unowned {
+        /// The package.
+        package: PackageName,
     },
     /// Somebody owns it.
     #[error("package '{package}' is owned already")]

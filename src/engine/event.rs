@@ -7,6 +7,8 @@ use crate::package::{Millis, NodeName, PackageName};
 
 /// Events the ledger keeps; older ones are dropped.
 pub const LEDGER_MAX: usize = 1000;
+/// Longest text kept in the state, in bytes; longer ones are cut.
+pub const TEXT_MAX_BYTES: usize = 500;
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +23,10 @@ pub struct Event {
     /// Which node it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
-    /// What kind of thing, one word for machines: `defined`, `run`, `stopped`, `assigned`, `taken_over`, `released`,
-    /// `running`, `restarted`, `failed`, `moved`, `joined`, `session`, `expired`, `lease_set`.
+    /// What kind of thing, one word for machines. Cluster: `created`, `token`, `joined`, `voters`, `voter_up`,
+    /// `session`, `expired`, `lease_set`. Package: `defined`, `deleted`, `run`, `stopped`, `cleared`, `assigned`,
+    /// `taken_over`, `unowned`, `moving`, `moved`, `released`, `failed`. Its owner's word: `starting`, `running`,
+    /// `stopping`, `held`, and `report` when the phase is the same as before.
     pub what: String,
     /// The sentence the operator reads; it says why.
     pub why: String,
@@ -31,6 +35,9 @@ pub struct Event {
     /// Where the milliseconds of a failover went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<Timeline>,
+    /// For an owner's word: time from its learning of the ownership to this phase, on the owner's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Millis>,
 }
 
 /// Phases of a failover up to its proposal, as durations on the collecting node's clock.

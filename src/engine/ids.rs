@@ -44,6 +44,9 @@ id!(
     Incarnation
 );
 
+/// The node that creates a cluster. Later nodes have larger ids: the index of the entry that took them in.
+pub const FOUNDER: NodeId = NodeId(1);
+
 /// A random number that names one life of one keeper, or one request (rule 4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug, Default)]
 #[serde(transparent)]

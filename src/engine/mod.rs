@@ -3,10 +3,12 @@
 //! No clock, no I/O, no task, no chance, no hash map order; `tests/tidy.rs` and clippy hold that line.
 //!
 //! - [`command`] and [`state`]: the replicated state and the only ways to change it; `apply` is deterministic and total.
+//! - [`view`]: a package as an operator sees it.
 //! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
 //! - [`event`]: what happened and why, as data.
 //! - [`codec`]: how values become bytes on disk and wire.
 
+pub mod apply;
 pub mod codec;
 pub mod command;
 pub mod event;
@@ -18,9 +20,11 @@ pub mod profile;
 pub mod state;
 pub mod supervisor;
 pub mod time;
+pub mod view;
 
+pub use apply::{Applied, apply, apply_blank, apply_membership};
 pub use command::{Command, Rejected, Reply};
-pub use ids::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token};
+pub use ids::{ClusterId, FOUNDER, Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token};
 pub use profile::Profile;
 pub use state::State;
 pub use time::{BootTime, HolderTime, VoterTime, WallMillis};

@@ -1,0 +1,94 @@
+//! The cluster itself, its join tokens and its nodes.
+
+use std::net::SocketAddr;
+
+use super::step::{Line, Step};
+use crate::engine::command::{JOIN_TOKENS_MAX, NewNode};
+use crate::engine::state::{Cluster, Node};
+use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, WallMillis};
+
+/// Length of a SHA-256 digest in hex.
+const DIGEST_CHARS: usize = 64;
+
+/// First entry of a cluster's log. The founder's id is fixed, because Raft must name it before any entry exists.
+pub(super) fn create(step: &mut Step, cluster: &Cluster, node: &NewNode) -> Result<Reply, Rejected> {
+    if step.state.cluster.is_some() {
+        return Err(Rejected::ClusterExists);
+    }
+    addresses_differ(node)?;
+    step.state.cluster = Some(cluster.clone());
+    step.state.nodes.insert(FOUNDER, member(node, Nonce(0)));
+    let why = format!("cluster '{}' begins on {} at {}", cluster.name, node.name, node.address);
+    step.record(Line::new("created", why).node(Some(node.name.clone())));
+    Ok(Reply::Node(FOUNDER))
+}
+
+/// Makes a join token usable. Expired ones make room; the stamps compared are the proposers', and nothing rests on them
+/// but how long a token works.
+pub(super) fn issue_token(step: &mut Step, digest: &str, expires: WallMillis) -> Result<Reply, Rejected> {
+    if digest.len() != DIGEST_CHARS || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(Rejected::Invalid(format!("a token's digest is {DIGEST_CHARS} hexadecimal characters")));
+    }
+    let wall = step.wall;
+    let fresh = |until: &WallMillis| *until >= wall;
+    let unexpired = step.state.join_tokens.values().filter(|until| fresh(until)).count();
+    if unexpired >= JOIN_TOKENS_MAX && !step.state.join_tokens.contains_key(digest) {
+        let why = format!("{JOIN_TOKENS_MAX} join tokens are unused; use one of them or wait until they expire");
+        return Err(Rejected::Invalid(why));
+    }
+    step.state.join_tokens.retain(|_, until| fresh(until));
+    step.state.join_tokens.insert(digest.to_owned(), expires);
+    step.record(Line::new("token", "a join token was made; it works once, until it expires"));
+    Ok(Reply::Done)
+}
+
+/// Takes a node in. A repeated request finds the id it was given, though its token is used up; the founder came by no
+/// request, and none may claim to have been its.
+pub(super) fn add_node(step: &mut Step, node: &NewNode, token: &str, request: Nonce) -> Result<Reply, Rejected> {
+    let mut joined = step.state.nodes.iter().filter(|(id, _)| **id != FOUNDER);
+    if let Some((id, _)) = joined.find(|(_, n)| n.request == request && n.name == node.name) {
+        return Ok(Reply::Node(*id));
+    }
+    let until = *step.state.join_tokens.get(token).ok_or(Rejected::TokenUnknown)?;
+    if step.wall > until {
+        return Err(Rejected::TokenExpired);
+    }
+    addresses_differ(node)?;
+    is_new(step, node)?;
+    let id = NodeId(step.index.0);
+    step.state.join_tokens.remove(token);
+    step.state.nodes.insert(id, member(node, request));
+    let why = format!("{} joined at {} as node {id}", node.name, node.address);
+    step.record(Line::new("joined", why).node(Some(node.name.clone())));
+    Ok(Reply::Node(id))
+}
+
+fn is_new(step: &Step, node: &NewNode) -> Result<(), Rejected> {
+    for member in step.state.nodes.values() {
+        if member.name == node.name {
+            return Err(Rejected::NameTaken { name: node.name.clone() });
+        }
+        let taken = |address: &&SocketAddr| member.address == **address || member.links.contains(address);
+        if let Some(address) = addresses(node).find(taken) {
+            return Err(Rejected::AddressTaken { name: member.name.clone(), address: *address });
+        }
+    }
+    Ok(())
+}
+
+fn addresses_differ(node: &NewNode) -> Result<(), Rejected> {
+    for (at, address) in addresses(node).enumerate() {
+        if addresses(node).skip(at + 1).any(|other| other == address) {
+            return Err(Rejected::Invalid(format!("node '{}' names the address {address} twice", node.name)));
+        }
+    }
+    Ok(())
+}
+
+fn addresses(node: &NewNode) -> impl Iterator<Item = &SocketAddr> {
+    std::iter::once(&node.address).chain(&node.links)
+}
+
+fn member(node: &NewNode, request: Nonce) -> Node {
+    Node { name: node.name.clone(), address: node.address, links: node.links.clone(), request }
+}

@@ -1,0 +1,103 @@
+//! The replicated state machine: one entry at a time, deterministic and total (I6).
+//!
+//! Every command checks its preconditions here, at its own place in the log, and changes nothing unless all of them
+//! hold. No clock, chance or host is read: times are what the proposer stamped, and never decide safety.
+//!
+//! - `step`: one entry being applied: its stamps, its facts for the keepers, its lines in the ledger.
+//! - `cluster`: the cluster, its nodes, join tokens. `session`: voters' lives and sessions. `expire`: rule 12.
+//! - `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
+
+mod cluster;
+mod expire;
+mod owner;
+mod package;
+mod session;
+mod set;
+mod step;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use self::step::Step;
+use super::command::Entry;
+use super::lease::{Fact, Rules};
+use super::{Command, LogIndex, NodeId, Rejected, Reply, State};
+
+/// What came of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The proposer's answer.
+    pub reply: Reply,
+    /// What keepers must know of it (rule 7); empty for most entries.
+    pub facts: Vec<Fact>,
+}
+
+/// Applies one entry. An entry at or below `state.applied` is refused and changes nothing.
+pub fn apply(state: &mut State, index: LogIndex, entry: &Entry) -> Applied {
+    apply_under(&Rules::ALL, state, index, entry)
+}
+
+/// [`apply`], with the rules given: the simulation drops one to show that it is needed.
+pub fn apply_under(rules: &Rules, state: &mut State, index: LogIndex, entry: &Entry) -> Applied {
+    if index <= state.applied {
+        let why = format!("entry {index} was applied already; the state is at {}", state.applied);
+        return Applied { reply: Reply::Rejected(Rejected::Invalid(why)), facts: Vec::new() };
+    }
+    state.applied = index;
+    let mut step = Step::new(state, index, entry, *rules);
+    match dispatch(&mut step, &entry.command) {
+        Ok(reply) => Applied { reply, facts: step.into_facts() },
+        Err(rejected) => Applied { reply: Reply::Rejected(rejected), facts: Vec::new() },
+    }
+}
+
+/// Applies an entry without a command (Raft's own).
+pub fn apply_blank(state: &mut State, index: LogIndex) {
+    state.applied = state.applied.max(index);
+}
+
+/// Applies a membership entry of Raft: copies its voters, because lease sets follow them (rule 14).
+pub fn apply_membership(state: &mut State, index: LogIndex, voters: BTreeSet<NodeId>) {
+    apply_blank(state, index);
+    if state.raft_voters != voters {
+        step::record_voters(state, index, &voters);
+        state.raft_voters = voters;
+    }
+}
+
+fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
+    if let Command::CreateCluster { cluster, node } = command {
+        return cluster::create(step, cluster, node);
+    }
+    if step.state.cluster.is_none() {
+        return Err(Rejected::NoCluster);
+    }
+    match command {
+        Command::CreateCluster { .. } => Err(Rejected::ClusterExists),
+        Command::IssueToken { digest, expires } => cluster::issue_token(step, digest, *expires),
+        Command::AddNode { node, token, request } => cluster::add_node(step, node, token, *request),
+        Command::VoterUp { voter, nonce } => session::voter_up(step, *voter, *nonce),
+        Command::Register { node, nonce, ttl, supersedes } => session::register(step, *node, *nonce, *ttl, *supersedes),
+        Command::ExpireSession { session, agreed, moves, timeline } => {
+            expire::expire(step, *session, agreed, moves, *timeline)
+        }
+        Command::AddLeaseSet { members, after } => set::add(step, members, *after),
+        Command::RetireLeaseSet { set } => set::retire(step, *set),
+        Command::DefinePackage { definition, replaces } => package::define(step, definition, *replaces),
+        Command::DeletePackage { package, revision } => package::delete(step, package, *revision),
+        Command::RunPackage { package, node } => package::run(step, package, node.as_ref()),
+        Command::StopPackage { package, scope } => package::stop(step, package, scope),
+        Command::ClearFailure { package, node } => package::clear_failure(step, package, node),
+        Command::MovePackage { package, token, to, why } => owner::switch(step, package, *token, *to, why),
+        Command::Assign { package, last, session, why } => owner::assign(step, package, *last, *session, why),
+        Command::Release { package, token, session, outcome } => {
+            owner::release(step, package, *token, *session, outcome)
+        }
+        Command::Report { package, token, phase, resources, after, note } => {
+            let said = owner::Said { phase: *phase, resources, after: *after, note };
+            owner::report(step, package, *token, &said)
+        }
+    }
+}

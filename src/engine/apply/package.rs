@@ -1,0 +1,252 @@
+//! Definitions, and what operators want of packages (design section 9, "CLI verbs").
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::step::{Line, Step};
+use crate::engine::command::{PACKAGES_MAX, StopScope};
+use crate::engine::state::{Desired, Eligibility, PackageEntry};
+use crate::engine::{LogIndex, Rejected, Reply, Token};
+use crate::package::{Kind, NodeName, Package, PackageName};
+
+/// Stores a new definition, halted, or replaces one at a given revision.
+pub(super) fn define(step: &mut Step, definition: &Package, replaces: Option<LogIndex>) -> Result<Reply, Rejected> {
+    let name = &definition.name;
+    let old = step.state.packages.get(name);
+    if old.is_some_and(|entry| entry.definition == *definition) {
+        return Ok(Reply::Already);
+    }
+    let current = old.map_or(LogIndex(0), |entry| entry.revision);
+    let expected = replaces.unwrap_or(LogIndex(0));
+    if current != expected {
+        return Err(Rejected::RevisionMoved { package: name.clone(), current, expected });
+    }
+    check_definition(step, definition)?;
+    let revision = step.index;
+    let listed = definition.nodes.join_names();
+    let why = match old.map(|entry| entry.revision) {
+        Some(before) => format!("the definition replaces revision {before}; nodes {listed}"),
+        None => format!("defined with {} resources on {listed}; halted until `run`", definition.resources.len()),
+    };
+    let entry = match step.state.packages.remove(name) {
+        Some(entry) => redefined(step, entry, definition, revision),
+        None => PackageEntry {
+            definition: definition.clone(),
+            revision,
+            desired: Desired::Halted,
+            eligibility: definition.nodes.iter().map(|n| (n.clone(), Eligibility::NotRun)).collect(),
+            last_token: Token(0),
+            owner: None,
+            report: None,
+        },
+    };
+    step.state.packages.insert(name.clone(), entry);
+    step.record(Line::new("defined", why).package(name));
+    Ok(Reply::Revision(revision))
+}
+
+/// Nodes still listed keep their eligibility, new ones have not been told to run it; a move to a node that is no
+/// longer listed is called off.
+fn redefined(step: &Step, mut entry: PackageEntry, definition: &Package, revision: LogIndex) -> PackageEntry {
+    let known = |node: &NodeName| entry.eligibility.get(node).cloned().unwrap_or_default();
+    let eligibility: BTreeMap<NodeName, Eligibility> =
+        definition.nodes.iter().map(|node| (node.clone(), known(node))).collect();
+    entry.eligibility = eligibility;
+    entry.definition = definition.clone();
+    entry.revision = revision;
+    if let Some(owner) = &mut entry.owner {
+        owner.moving_to.take_if(|m| step.name(m.to).is_none_or(|to| !definition.nodes.contains(&to)));
+    }
+    entry
+}
+
+fn check_definition(step: &Step, definition: &Package) -> Result<(), Rejected> {
+    let name = &definition.name;
+    if !step.state.packages.contains_key(name) && step.state.packages.len() >= PACKAGES_MAX {
+        return Err(Rejected::Invalid(format!("there are {PACKAGES_MAX} packages already; delete one first")));
+    }
+    check_nodes(step, definition)?;
+    let mut resources = BTreeSet::new();
+    if definition.resources.is_empty() {
+        return Err(Rejected::Invalid(format!("package '{name}' has no resources")));
+    }
+    if let Some(twice) = definition.resources.iter().find(|r| !resources.insert(&r.name)) {
+        return Err(Rejected::Invalid(format!("package '{name}' has two resources named '{}'", twice.name)));
+    }
+    check_addresses(step, definition)
+}
+
+fn check_nodes(step: &Step, definition: &Package) -> Result<(), Rejected> {
+    let name = &definition.name;
+    if definition.nodes.is_empty() {
+        return Err(Rejected::Invalid(format!("package '{name}' lists no nodes")));
+    }
+    let known: BTreeSet<&NodeName> = step.state.nodes.values().map(|n| &n.name).collect();
+    let unknown: Vec<NodeName> = definition.nodes.iter().filter(|n| !known.contains(n)).cloned().collect();
+    if !unknown.is_empty() {
+        let known: Vec<NodeName> = known.into_iter().cloned().collect();
+        let (unknown, known) = (unknown.join_names(), known.join_names());
+        let why = format!("package '{name}' lists {unknown}, not in this cluster; the cluster's nodes are {known}");
+        return Err(Rejected::Invalid(why));
+    }
+    let listed: BTreeSet<&NodeName> = definition.nodes.iter().collect();
+    if listed.len() != definition.nodes.len() {
+        return Err(Rejected::Invalid(format!("package '{name}' lists a node twice")));
+    }
+    let owner = step.state.packages.get(name).and_then(|entry| entry.owner.as_ref());
+    match owner.and_then(|o| step.name(o.node)) {
+        Some(owner) if !listed.contains(&owner) => Err(Rejected::Invalid(format!(
+            "{owner} owns package '{name}' and is not in the new node list; `pkgctl move {name}` first"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_addresses(step: &Step, definition: &Package) -> Result<(), Rejected> {
+    let mut own = BTreeSet::new();
+    if let Some(twice) = addresses(definition).find(|address| !own.insert(*address)) {
+        return Err(Rejected::Invalid(format!("package '{}' has the address {twice} twice", definition.name)));
+    }
+    let others = step.state.packages.iter().filter(|(name, _)| **name != definition.name);
+    for (other, entry) in others {
+        if let Some(address) = addresses(&entry.definition).find(|address| own.contains(address)) {
+            return Err(Rejected::Invalid(format!("package '{other}' already has the address {address}")));
+        }
+    }
+    Ok(())
+}
+
+fn addresses(definition: &Package) -> impl Iterator<Item = IpAddr> {
+    definition.resources.iter().filter_map(|resource| match &resource.kind {
+        Kind::Ip(ip) => Some(ip.address),
+        Kind::Program(_) => None,
+    })
+}
+
+/// Forgets a package that is halted and owned by nobody.
+pub(super) fn delete(step: &mut Step, package: &PackageName, revision: LogIndex) -> Result<Reply, Rejected> {
+    let entry = step.package(package)?;
+    if entry.revision != revision {
+        let (current, expected) = (entry.revision, revision);
+        return Err(Rejected::RevisionMoved { package: package.clone(), current, expected });
+    }
+    match entry.desired {
+        Desired::Halted => {}
+        desired @ Desired::Running => return Err(Rejected::NotHalted { package: package.clone(), desired }),
+    }
+    if entry.owner.is_some() {
+        return Err(Rejected::Owned { package: package.clone() });
+    }
+    step.state.packages.remove(package);
+    step.record(Line::new("deleted", "its definition is forgotten").package(package));
+    Ok(Reply::Done)
+}
+
+/// `run`: desired becomes running, failures are cleared, and every listed node, or only the one named, becomes eligible.
+pub(super) fn run(step: &mut Step, package: &PackageName, node: Option<&NodeName>) -> Result<Reply, Rejected> {
+    if let Some(node) = node {
+        check_listed(step, package, node)?;
+    }
+    let entry = step.package_mut(package)?;
+    let before = (entry.desired, entry.eligibility.clone());
+    entry.desired = Desired::Running;
+    for (name, eligibility) in &mut entry.eligibility {
+        if node.is_none_or(|only| only == name) {
+            *eligibility = Eligibility::Eligible;
+        }
+    }
+    if before == (entry.desired, entry.eligibility.clone()) {
+        return Ok(Reply::Already);
+    }
+    let why = match node {
+        Some(node) => format!("should run; {node} may own it"),
+        None => format!("should run; every node of its list may own it: {}", entry.definition.nodes.join_names()),
+    };
+    step.record(Line::new("run", why).package(package).node(node.cloned()));
+    Ok(Reply::Done)
+}
+
+/// `stop`: the owner, a node, or everywhere. With no eligible node left, desired stays running (`view` says halted).
+pub(super) fn stop(step: &mut Step, package: &PackageName, scope: &StopScope) -> Result<Reply, Rejected> {
+    match scope {
+        StopScope::Everywhere => halt(step, package),
+        StopScope::Node(node) => {
+            check_listed(step, package, node)?;
+            withdraw(step, package, node)
+        }
+        StopScope::Owner => {
+            let entry = step.package(package)?;
+            let owner = match (entry.desired, &entry.owner) {
+                (Desired::Halted, _) => return Ok(Reply::Already),
+                (Desired::Running, None) => return Err(Rejected::Unowned { package: package.clone() }),
+                (Desired::Running, Some(owner)) => owner.node,
+            };
+            let node = step.member(owner)?;
+            withdraw(step, package, &node)
+        }
+    }
+}
+
+fn halt(step: &mut Step, package: &PackageName) -> Result<Reply, Rejected> {
+    let entry = step.package_mut(package)?;
+    if entry.desired == Desired::Halted {
+        return Ok(Reply::Already);
+    }
+    entry.desired = Desired::Halted;
+    if let Some(owner) = &mut entry.owner {
+        owner.moving_to = None;
+    }
+    let why = format!("stopped everywhere by {}", step.by);
+    step.record(Line::new("stopped", why).package(package));
+    Ok(Reply::Done)
+}
+
+fn withdraw(step: &mut Step, package: &PackageName, node: &NodeName) -> Result<Reply, Rejected> {
+    let (since, by) = (step.wall, super::step::clip(step.by));
+    let id = step.state.nodes.iter().find(|(_, n)| n.name == *node).map(|(id, _)| *id);
+    let entry = step.package_mut(package)?;
+    if matches!(entry.eligibility.get(node), Some(Eligibility::Withdrawn { .. })) {
+        return Ok(Reply::Already);
+    }
+    entry.eligibility.insert(node.clone(), Eligibility::Withdrawn { since, by });
+    if let Some(owner) = &mut entry.owner {
+        owner.moving_to.take_if(|m| Some(m.to) == id);
+    }
+    let why = format!("stopped on {node} by {}; {node} stays out until `run`", step.by);
+    step.record(Line::new("stopped", why).package(package).node(Some(node.clone())));
+    Ok(Reply::Done)
+}
+
+/// A failed node may be tried again.
+pub(super) fn clear_failure(step: &mut Step, package: &PackageName, node: &NodeName) -> Result<Reply, Rejected> {
+    check_listed(step, package, node)?;
+    let entry = step.package_mut(package)?;
+    match entry.eligibility.get(node) {
+        Some(Eligibility::Failed { .. }) => {}
+        Some(Eligibility::NotRun | Eligibility::Eligible | Eligibility::Withdrawn { .. }) | None => {
+            return Ok(Reply::Already);
+        }
+    }
+    entry.eligibility.insert(node.clone(), Eligibility::Eligible);
+    let why = format!("its failure on {node} is cleared; {node} may be tried again");
+    step.record(Line::new("cleared", why).package(package).node(Some(node.clone())));
+    Ok(Reply::Done)
+}
+
+fn check_listed(step: &Step, package: &PackageName, node: &NodeName) -> Result<(), Rejected> {
+    if step.package(package)?.definition.nodes.contains(node) {
+        return Ok(());
+    }
+    Err(Rejected::NodeNotListed { package: package.clone(), node: node.clone() })
+}
+
+/// Names with commas between them.
+trait JoinNames {
+    fn join_names(&self) -> String;
+}
+
+impl JoinNames for [NodeName] {
+    fn join_names(&self) -> String {
+        self.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,111 @@
+//! The cluster, join tokens, nodes.
+
+use super::*;
+use crate::engine::command::JOIN_TOKENS_MAX;
+use crate::engine::event::{LEDGER_MAX, TEXT_MAX_BYTES};
+
+fn join(at: usize, token: String, request: u64) -> Command {
+    Command::AddNode { node: new_node(at), token, request: Nonce(request) }
+}
+
+#[test]
+fn a_log_holds_one_cluster_and_nothing_comes_before_it() {
+    let mut log = Log::empty();
+    assert_eq!(log.refused(Command::VoterUp { voter: FOUNDER, nonce: Nonce(1) }), Rejected::NoCluster);
+    log.say(Command::CreateCluster { cluster: cluster(), node: new_node(0) });
+    let again = Command::CreateCluster { cluster: cluster(), node: new_node(1) };
+    assert_eq!(log.refused(again), Rejected::ClusterExists);
+}
+
+#[test]
+fn an_entry_at_or_below_the_applied_index_changes_nothing() {
+    let mut log = Log::three();
+    let before = log.state.clone();
+    let entry =
+        Entry { wall: WallMillis(1), by: "x".into(), command: Command::RunPackage { package: p1(), node: None } };
+    let applied = apply(&mut log.state, before.applied, &entry);
+    assert!(matches!(applied.reply, Reply::Rejected(Rejected::Invalid(_))));
+    assert_eq!(log.state, before);
+}
+
+#[test]
+fn a_token_lets_one_node_in_and_a_repeated_request_finds_its_id() {
+    let mut log = Log::three();
+    log.say(Command::IssueToken { digest: digest(2), expires: WallMillis(10_000_000) });
+    let first = log.say(join(3, digest(2), 9));
+    assert!(matches!(first, Reply::Node(_)), "{first:?}");
+    assert_eq!(log.say(join(3, digest(2), 9)), first);
+    assert_eq!(log.refused(join(4, digest(2), 10)), Rejected::TokenUnknown);
+}
+
+#[test]
+fn a_token_past_its_time_is_refused() {
+    let mut log = Log::three();
+    log.say(Command::IssueToken { digest: digest(2), expires: WallMillis(log.next().0 * 1000 + 1) });
+    assert_eq!(log.refused(join(3, digest(2), 9)), Rejected::TokenExpired);
+}
+
+#[test]
+fn nobody_joins_as_the_founder_by_guessing_its_request() {
+    let mut log = Log::three();
+    assert_eq!(log.refused(join(0, digest(2), 0)), Rejected::TokenUnknown);
+}
+
+#[test]
+fn names_and_addresses_are_unique() {
+    let mut log = Log::three();
+    log.say(Command::IssueToken { digest: digest(2), expires: WallMillis(10_000_000) });
+    assert_eq!(log.refused(join(1, digest(2), 9)), Rejected::NameTaken { name: node_name(1) });
+    let mut node = new_node(3);
+    node.links = vec![new_node(2).address];
+    let command = Command::AddNode { node: node.clone(), token: digest(2), request: Nonce(9) };
+    let taken = Rejected::AddressTaken { name: node_name(2), address: new_node(2).address };
+    assert_eq!(log.refused(command), taken);
+    node.links = vec![node.address];
+    let command = Command::AddNode { node, token: digest(2), request: Nonce(9) };
+    assert!(log.refused(command).to_string().contains("twice"));
+}
+
+#[test]
+fn unused_tokens_are_limited_and_expired_ones_make_room() {
+    let mut log = Log::three();
+    let soon = WallMillis(log.next().0 * 1000 + 200_000);
+    for of in 0..JOIN_TOKENS_MAX {
+        let digest = format!("{of:064x}");
+        assert_eq!(log.say(Command::IssueToken { digest, expires: soon }), Reply::Done);
+    }
+    let one_more = Command::IssueToken { digest: digest(255), expires: WallMillis(u64::MAX) };
+    assert!(log.refused(one_more.clone()).to_string().contains("unused"));
+    while log.next().0 * 1000 <= soon.0 {
+        log.up(0);
+    }
+    assert_eq!(log.say(one_more), Reply::Done);
+    assert_eq!(log.state.join_tokens.len(), 1);
+}
+
+#[test]
+fn the_ledger_and_its_texts_are_bounded() {
+    let mut log = Log::three();
+    log.run();
+    for _ in 0..LEDGER_MAX {
+        log.up(0);
+    }
+    let why = "ä".repeat(TEXT_MAX_BYTES);
+    let session = log.sessions[0];
+    log.say(Command::Assign { package: p1(), last: Token(0), session, why });
+    assert_eq!(log.state.events.len(), LEDGER_MAX);
+    assert!(log.state.events.back().unwrap().why.len() <= TEXT_MAX_BYTES);
+}
+
+#[test]
+fn raft_voters_are_copied_and_noted_once() {
+    let mut log = Log::three();
+    let before = log.state.applied;
+    for _ in 0..2 {
+        let index = log.next();
+        apply_membership(&mut log.state, index, BTreeSet::from([FOUNDER]));
+    }
+    assert_eq!(log.state.raft_voters, BTreeSet::from([FOUNDER]));
+    assert_eq!(log.whats(before), ["voters"]);
+    assert_eq!(log.state.events.back().unwrap().why, "Raft's voters are now n1");
+}
