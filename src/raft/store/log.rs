@@ -1,0 +1,202 @@
+//! Raft's log above a table: read from memory, written in groups, purged in the background.
+//!
+//! The whole log after the purge mark is held in memory: it is what replication and apply read, and snapshots bound it
+//! (`settings::SNAPSHOT_EVERY` and `KEPT_IN_SNAPSHOT`). So no read of a running node touches the disk.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::fault::Health;
+use super::load::Loaded;
+use super::tail::Tail;
+use super::writer::{Done, Op, TailStep, WriterQueue};
+use super::{Write, key};
+use crate::engine::codec::seal;
+use crate::raft::record::{LogMark, LogRecord, Vote};
+
+/// An entry in memory, and in how many parts it is on disk.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The entry.
+    pub record: Arc<LogRecord>,
+    /// Its parts.
+    pub parts: u16,
+}
+
+/// Raft's log, vote and marks.
+#[derive(Clone)]
+pub struct LogStore {
+    memory: Arc<Mutex<Memory>>,
+    queue: WriterQueue,
+    health: Health,
+}
+
+struct Memory {
+    entries: VecDeque<Held>,
+    vote: Option<Vote>,
+    committed: Option<LogMark>,
+    purged: Option<LogMark>,
+}
+
+impl Memory {
+    fn last(&self) -> Option<LogMark> {
+        self.entries.back().map(|held| held.record.mark).or(self.purged)
+    }
+
+    fn tail(&self) -> Tail {
+        Tail { last: self.last(), vote: self.vote }
+    }
+
+    /// Deletions of the entries for which `drop` holds, which are at one end; they leave memory.
+    fn remove(&mut self, drop: impl Fn(u64) -> bool) -> Vec<Write> {
+        let gone = self.entries.iter().filter(|held| drop(held.record.mark.index));
+        let deletions = gone.flat_map(|held| {
+            let index = held.record.mark.index;
+            (0..held.parts).map(move |part| Write::Delete(key::entry(index, part)))
+        });
+        let deletions = deletions.collect();
+        self.entries.retain(|held| !drop(held.record.mark.index));
+        deletions
+    }
+}
+
+impl LogStore {
+    /// What was loaded, with a queue to the writer.
+    pub fn new(loaded: Loaded, queue: WriterQueue, health: Health) -> Self {
+        let Loaded { entries, vote, committed, purged, leftovers: _ } = loaded;
+        let memory = Memory { entries: entries.into(), vote, committed, purged };
+        Self { memory: Arc::new(Mutex::new(memory)), queue, health }
+    }
+
+    /// Adds entries right after the last one; they can be read at once, and `done` is called when they are durable.
+    ///
+    /// # Errors
+    /// When the store has failed, or the entries leave a gap; then `done` is not called.
+    pub fn append(&self, records: Vec<LogRecord>, done: Done) -> io::Result<()> {
+        let mut memory = self.memory();
+        let mut writes = Vec::with_capacity(records.len());
+        let mut held = Vec::with_capacity(records.len());
+        let first = memory.last().map_or(0, |mark| mark.index + 1);
+        for (expected, record) in (first..).zip(records) {
+            if record.mark.index != expected {
+                return Err(io::Error::other(format!("entry {} came where {expected} was due", record.mark)));
+            }
+            let (parts, count) = key::put(&record);
+            writes.extend(parts);
+            held.push(Held { record: Arc::new(record), parts: count });
+        }
+        memory.entries.extend(held);
+        let tail = TailStep::Note(memory.tail());
+        self.queue.push(Op { doing: "writing entries to the log", writes, durable: true, tail, done: Some(done) })
+    }
+
+    /// Stores the vote; `done` is called when it is durable.
+    ///
+    /// # Errors
+    /// When the store has failed; then `done` is not called.
+    pub fn save_vote(&self, vote: Vote, done: Done) -> io::Result<()> {
+        let mut memory = self.memory();
+        memory.vote = Some(vote);
+        let writes = vec![Write::Put(key::VOTE.to_vec(), seal(&vote))];
+        let tail = TailStep::Witness(memory.tail());
+        self.queue.push(Op { doing: "writing the vote", writes, durable: true, tail, done: Some(done) })
+    }
+
+    /// Stores how far the log is committed. Not durable by itself: what is lost of it is learned again from the leader.
+    ///
+    /// # Errors
+    /// When the store has failed.
+    pub fn save_committed(&self, committed: Option<LogMark>) -> io::Result<()> {
+        let mut memory = self.memory();
+        memory.committed = committed;
+        let write = match committed {
+            Some(mark) => Write::Put(key::COMMITTED.to_vec(), seal(&mark)),
+            None => Write::Delete(key::COMMITTED.to_vec()),
+        };
+        let doing = "writing the commit mark";
+        self.queue.push(Op { doing, writes: vec![write], durable: false, tail: TailStep::Keep, done: None })
+    }
+
+    /// Takes away every entry after `last` (all of them when none).
+    ///
+    /// # Errors
+    /// When the store has failed; then `done` is not called.
+    pub fn truncate_after(&self, last: Option<LogMark>, done: Done) -> io::Result<()> {
+        let mut memory = self.memory();
+        let writes = memory.remove(|index| last.is_none_or(|last| index > last.index));
+        let tail = TailStep::Lower(memory.tail());
+        self.queue.push(Op { doing: "truncating the log", writes, durable: true, tail, done: Some(done) })
+    }
+
+    /// Takes away every entry up to `upto`, which a snapshot covers. `done` is called when the purge mark is durable;
+    /// the entries themselves go in the background, a few at a time.
+    ///
+    /// # Errors
+    /// When the store has failed; then `done` is not called.
+    pub fn purge(&self, upto: LogMark, done: Done) -> io::Result<()> {
+        let mut memory = self.memory();
+        let deletions = memory.remove(|index| index <= upto.index);
+        let purged = memory.purged.map_or(upto, |before| before.max(upto));
+        memory.purged = Some(purged);
+        let writes = vec![Write::Put(key::PURGED.to_vec(), seal(&purged))];
+        let tail = TailStep::Note(memory.tail());
+        self.queue.push(Op { doing: "purging the log", writes, durable: true, tail, done: Some(done) })?;
+        self.queue.chores(&deletions)
+    }
+
+    /// The entries in that range that are there.
+    ///
+    /// # Errors
+    /// When the store has failed.
+    pub fn records(&self, range: Range<u64>) -> io::Result<Vec<Arc<LogRecord>>> {
+        self.health.check()?;
+        let memory = self.memory();
+        let Some(first) = memory.entries.front().map(|held| held.record.mark.index) else { return Ok(Vec::new()) };
+        let place = |index: u64| usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX);
+        let end = place(range.end).min(memory.entries.len());
+        let start = place(range.start).min(end);
+        Ok(memory.entries.range(start..end).map(|held| held.record.clone()).collect())
+    }
+
+    /// The last vote saved.
+    ///
+    /// # Errors
+    /// When the store has failed.
+    pub fn vote(&self) -> io::Result<Option<Vote>> {
+        self.health.check()?;
+        Ok(self.memory().vote)
+    }
+
+    /// The commit mark last saved.
+    pub fn committed(&self) -> Option<LogMark> {
+        self.memory().committed
+    }
+
+    /// The purge mark.
+    pub fn purged(&self) -> Option<LogMark> {
+        self.memory().purged
+    }
+
+    /// The last entry, or the purge mark when there is none.
+    pub fn last(&self) -> Option<LogMark> {
+        self.memory().last()
+    }
+
+    /// Whether nothing was ever written.
+    pub fn is_unused(&self) -> bool {
+        let memory = self.memory();
+        memory.vote.is_none() && memory.last().is_none()
+    }
+
+    /// Closes the store after everything queued; `done` is called when its files and its lock are free.
+    pub fn close(&self, done: Done) {
+        self.queue.close(done);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        // A panic while it was held is a bug in this file; what is on disk does not depend on it.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

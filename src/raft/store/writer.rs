@@ -1,0 +1,277 @@
+//! The one place that writes and syncs: takes what is queued as one group, commits it with one sync, answers everyone.
+//!
+//! The first error ends the store: it is kept as the fault, and everything queued or to come is answered with it. The
+//! writer runs as a thread, or as a task of the simulated runtime, in which threads have no place in time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender, TryRecvError};
+use openraft::AsyncRuntime;
+
+use super::fault::Health;
+use super::identity::StoreLock;
+use super::tail::{Tail, TailFile};
+use super::{Table, Write};
+
+/// Operations waiting for the disk; more than this means that it has stopped, and ends the store.
+pub const QUEUE_MAX: usize = 65_536;
+/// Bytes of one group, less the last operation's: at most one of sled's segments is filled between two syncs.
+const GROUP_BYTES: usize = 256 << 10;
+/// Deletions done between two groups, so that purging never makes a commit wait long.
+pub const CHORE_DELETES: usize = 128;
+
+/// Called once with the outcome.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// What happens to the tail mark with an operation.
+pub enum TailStep {
+    /// Nothing.
+    Keep,
+    /// It moves on once the operation is durable.
+    Note(Tail),
+    /// It moves on, durably, before the operation is answered: votes.
+    Witness(Tail),
+    /// It moves back, durably, before the operation starts: truncation.
+    Lower(Tail),
+}
+
+/// One operation.
+pub struct Op {
+    /// What it was doing, for the message of a fault.
+    pub doing: &'static str,
+    /// All of these or none.
+    pub writes: Vec<Write>,
+    /// Whether it is answered only when it survives power loss.
+    pub durable: bool,
+    /// The tail mark.
+    pub tail: TailStep,
+    /// Who waits.
+    pub done: Option<Done>,
+}
+
+enum Message {
+    Op(Op),
+    Chore(Vec<Write>),
+    Close(Done),
+}
+
+/// The queue to a writer.
+#[derive(Clone)]
+pub struct WriterQueue {
+    messages: Sender<Message>,
+    health: Health,
+}
+
+impl WriterQueue {
+    /// Queues an operation. It is answered even when the store fails.
+    ///
+    /// # Errors
+    /// When the store has failed or is closed; then it is not queued, and not answered.
+    pub fn push(&self, op: Op) -> io::Result<()> {
+        self.health.check()?;
+        self.send(Message::Op(op))
+    }
+
+    /// Queues deletions of what nobody will read again; done when there is time.
+    ///
+    /// # Errors
+    /// When the store has failed or is closed.
+    pub fn chores(&self, deletions: &[Write]) -> io::Result<()> {
+        self.health.check()?;
+        deletions.chunks(CHORE_DELETES).try_for_each(|some| self.send(Message::Chore(some.to_vec())))
+    }
+
+    /// Closes the store after everything queued, and answers when its files and lock are free.
+    pub fn close(&self, done: Done) {
+        if let Err(e) = self.messages.try_send(Message::Close(done))
+            && let Message::Close(done) = e.into_inner()
+        {
+            done(Ok(()));
+        }
+    }
+
+    fn send(&self, message: Message) -> io::Result<()> {
+        self.messages.try_send(message).map_err(|e| {
+            if e.is_closed() {
+                return io::Error::other("the store is closed");
+            }
+            let waiting = format!("{QUEUE_MAX} writes are waiting: the disk has stopped");
+            self.health.fail("queueing a write", &io::Error::other(waiting)).into()
+        })
+    }
+}
+
+/// The writer of one store.
+pub struct Writer<T> {
+    table: T,
+    tail: TailFile,
+    messages: Receiver<Message>,
+    health: Health,
+    chores: VecDeque<Vec<Write>>,
+    /// Taken from the queue but not fit for the group before it.
+    held: Option<Message>,
+    _lock: StoreLock,
+}
+
+enum Next {
+    Message(Message),
+    Chore,
+    Wait,
+    End,
+}
+
+impl<T: Table> Writer<T> {
+    /// A writer and its queue.
+    pub fn new(table: T, tail: TailFile, health: Health, lock: StoreLock) -> (Self, WriterQueue) {
+        let (sender, messages) = async_channel::bounded(QUEUE_MAX);
+        let queue = WriterQueue { messages: sender, health: health.clone() };
+        (Self { table, tail, messages, health, chores: VecDeque::new(), held: None, _lock: lock }, queue)
+    }
+
+    /// Runs it as a thread of its own until it is closed.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn spawn_thread(self) -> io::Result<()> {
+        let run = move || {
+            let mut writer = self;
+            loop {
+                let message = match writer.next() {
+                    Next::Message(message) => message,
+                    Next::Chore => {
+                        writer.do_chore();
+                        continue;
+                    }
+                    Next::Wait => match writer.messages.recv_blocking() {
+                        Ok(message) => message,
+                        Err(_) => return,
+                    },
+                    Next::End => return,
+                };
+                let Some(on) = writer.take(message) else { return };
+                writer = on;
+            }
+        };
+        std::thread::Builder::new().name("pkgctl-log".into()).spawn(run).map(drop)
+    }
+
+    /// Runs it as a task in which every commit takes that long.
+    pub fn spawn_task<Rt: AsyncRuntime>(self, latency: Duration) {
+        let run = async move {
+            let mut writer = self;
+            loop {
+                let message = match writer.next() {
+                    Next::Message(message) => message,
+                    Next::Chore => {
+                        writer.do_chore();
+                        continue;
+                    }
+                    Next::Wait => match writer.messages.recv().await {
+                        Ok(message) => message,
+                        Err(_) => return,
+                    },
+                    Next::End => return,
+                };
+                // What arrives meanwhile joins the group; what is lost in a crash here was not answered.
+                Rt::sleep(latency).await;
+                let Some(on) = writer.take(message) else { return };
+                writer = on;
+            }
+        };
+        drop(Rt::spawn(run));
+    }
+
+    fn next(&mut self) -> Next {
+        if let Some(held) = self.held.take() {
+            return Next::Message(held);
+        }
+        match self.messages.try_recv() {
+            Ok(message) => Next::Message(message),
+            Err(TryRecvError::Closed) => Next::End,
+            Err(TryRecvError::Empty) if self.chores.is_empty() => Next::Wait,
+            Err(TryRecvError::Empty) => Next::Chore,
+        }
+    }
+
+    /// Does what a message asks for; none when that was to close.
+    fn take(mut self, message: Message) -> Option<Self> {
+        match message {
+            Message::Op(op) => self.commit_group(op),
+            Message::Chore(deletions) => self.chores.push_back(deletions),
+            Message::Close(done) => {
+                self.messages.close();
+                // In this order: the lock goes last.
+                let Self { table, tail, _lock: lock, .. } = self;
+                drop((table, tail));
+                drop(lock);
+                done(Ok(()));
+                return None;
+            }
+        }
+        // A steady stream of groups must not starve the chores.
+        self.do_chore();
+        Some(self)
+    }
+
+    fn do_chore(&mut self) {
+        let Some(deletions) = self.chores.pop_front() else { return };
+        if self.health.check().is_ok()
+            && let Err(e) = self.table.commit(&deletions, false)
+        {
+            self.health.fail("removing purged entries", &e);
+        }
+    }
+
+    /// Commits an operation together with those behind it that fit, and answers all of them.
+    fn commit_group(&mut self, first: Op) {
+        let mut group = vec![first];
+        let mut bytes = size(&group[0]);
+        while bytes < GROUP_BYTES && self.held.is_none() {
+            match self.messages.try_recv() {
+                Ok(Message::Op(op)) if !matches!(op.tail, TailStep::Lower(_)) => {
+                    bytes += size(&op);
+                    group.push(op);
+                }
+                Ok(Message::Chore(deletions)) => self.chores.push_back(deletions),
+                Ok(other @ (Message::Op(_) | Message::Close(_))) => self.held = Some(other),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        let outcome = self.health.check().and_then(|()| {
+            let doing = group[0].doing;
+            self.write_group(&mut group).map_err(|e| self.health.fail(doing, &e))
+        });
+        for op in group {
+            if let Some(done) = op.done {
+                done(outcome.clone().map_err(io::Error::from));
+            }
+        }
+    }
+
+    fn write_group(&mut self, group: &mut [Op]) -> io::Result<()> {
+        if let TailStep::Lower(tail) = &group[0].tail {
+            self.tail.note(*tail)?;
+            self.tail.sync()?;
+        }
+        let durable = group.iter().any(|op| op.durable);
+        let writes: Vec<Write> = group.iter_mut().flat_map(|op| std::mem::take(&mut op.writes)).collect();
+        self.table.commit(&writes, durable)?;
+        let newest = group.iter().rev().find_map(|op| match op.tail {
+            TailStep::Note(tail) | TailStep::Witness(tail) | TailStep::Lower(tail) => Some(tail),
+            TailStep::Keep => None,
+        });
+        if let Some(tail) = newest {
+            self.tail.note(tail)?;
+        }
+        if group.iter().any(|op| matches!(op.tail, TailStep::Witness(_))) {
+            self.tail.sync()?;
+        }
+        Ok(())
+    }
+}
+
+fn size(op: &Op) -> usize {
+    op.writes.iter().map(Write::bytes).sum()
+}
