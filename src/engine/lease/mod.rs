@@ -4,14 +4,24 @@
 //!
 //! - `message`: what keepers say to each other.
 //! - `knowledge`: the prefix of the log that a keeper knows (rule 7).
+//! - `holder`: who holds a lease. `promiser`: a voter. `collector`: who collects agreements to an expiry.
+//! - `sets`: the waits before a lease set is added or retired.
 //! - `majority`: what a majority is. `rules`: which rules are in force (all; tests drop one).
 
+pub mod collector;
+pub mod holder;
 pub mod knowledge;
 pub mod majority;
 pub mod message;
+pub mod promiser;
 pub mod rules;
+pub mod sets;
 
+pub use collector::Collector;
+pub use holder::{Ending, Holder};
 pub use knowledge::{Fact, Knowledge, Learn};
 pub use majority::majority;
 pub use message::{Message, Refusal};
+pub use promiser::{Notice, Promiser};
 pub use rules::{Rule, Rules};
+pub use sets::{Retirement, may_add};

@@ -15,7 +15,7 @@ pub enum Rule {
     NewestSet,
     /// Rule 8a: without a majority's acks for ttl/4 a holder only queries. Dropped: it goes on renewing.
     QueryMode,
-    /// Rule 9: a voter acks and agrees only after its own `VoterUp`. Dropped: from its start.
+    /// Rule 9: a voter acks only after its own `VoterUp`. Dropped: from its start (it cannot agree without an incarnation).
     VoterUpFirst,
     /// Rule 10: a voter agrees once its promise has run out. Dropped: at once.
     PromiseLapsed,
