@@ -1,1 +1,230 @@
-//! Agent configuration: every problem of a bad file is reported at once.
+//! The agent's configuration and the places of its files: every problem of a bad file at once.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use crate::package::file::suggest::choice;
+use crate::package::file::{At, Keys, Report, Sheet};
+use crate::package::{Millis, NodeName, PackageName, Problems};
+
+/// The one port: tcp for Raft and API, udp for leases.
+pub const PORT_DEFAULT: u16 = 7420;
+/// How long the keeper renews without a word from its agent, when the file names nothing.
+pub const AGENT_GRACE_DEFAULT: Millis = Millis::from_secs(15);
+const AGENT_GRACE: RangeInclusive<Millis> = Millis::from_secs(5)..=Millis::from_secs(300);
+const KEYS: &[&str] = &["name", "listen", "links", "scheduling", "agent_grace", "log"];
+const LISTEN: &str = "listen = \"10.0.0.1:7420\"";
+const LINKS: &str = "links = [\"10.1.0.1:7420\"]";
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+const SCHEDULING: &[&str] = &["auto", "fifo", "best-effort"];
+
+/// Whether real-time scheduling is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheduling {
+    /// SCHED_FIFO where it is granted.
+    #[default]
+    Auto,
+    /// SCHED_FIFO, or the keeper does not start.
+    Fifo,
+    /// Never.
+    BestEffort,
+}
+
+impl Scheduling {
+    /// The word used in files and on the keeper's command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Scheduling::Auto => "auto",
+            Scheduling::Fifo => "fifo",
+            Scheduling::BestEffort => "best-effort",
+        }
+    }
+}
+
+/// The agent's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// This node's name; the host name when none is given.
+    pub name: Option<NodeName>,
+    /// Address and port that other nodes reach this one at.
+    pub listen: Option<SocketAddr>,
+    /// Further addresses for lease datagrams, one per extra network.
+    pub links: Vec<SocketAddr>,
+    /// Whether real-time scheduling is used.
+    pub scheduling: Scheduling,
+    /// How long the keeper renews without a word from its agent.
+    pub agent_grace: Millis,
+    /// Least severity that is logged.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: None,
+            listen: None,
+            links: Vec::new(),
+            scheduling: Scheduling::Auto,
+            agent_grace: AGENT_GRACE_DEFAULT,
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file; `file_name` is what the operator calls it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file.
+    pub fn parse(file_name: &str, text: &str) -> Result<Self, Problems> {
+        let sheet = Sheet::read(file_name, text)?;
+        let table = sheet.table();
+        let mut report = Report::default();
+        let keys = Keys::new(table.get_ref(), 0..0, "the configuration");
+        keys.check(KEYS, |_| None, &mut report);
+        let config = read(&keys, &mut report);
+        report.finish(&sheet).map_or(Ok(config), Err)
+    }
+}
+
+fn read(keys: &Keys<'_>, report: &mut Report) -> Config {
+    let name = keys.text("name", "name = \"n1\"", report);
+    let links = keys.texts("links", LINKS, report).map(At::into_inner).unwrap_or_default();
+    Config {
+        name: name.and_then(|given| crate::package::file::keys::name(&given, report)),
+        listen: keys.text("listen", LISTEN, report).and_then(|given| socket(&given, "listen", LISTEN, report)),
+        links: links.iter().filter_map(|given| socket(given, "links", LINKS, report)).collect(),
+        scheduling: word(keys, "scheduling", SCHEDULING, report).map_or(Scheduling::Auto, |word| match word.as_str() {
+            "fifo" => Scheduling::Fifo,
+            "best-effort" => Scheduling::BestEffort,
+            _ => Scheduling::Auto,
+        }),
+        agent_grace: keys.duration("agent_grace", AGENT_GRACE_DEFAULT, AGENT_GRACE, report),
+        log: word(keys, "log", LEVELS, report).unwrap_or_else(|| "info".to_owned()),
+    }
+}
+
+/// An address that others can reach, with a port or with the default one.
+fn socket(given: &At<&str>, key: &str, example: &str, report: &mut Report) -> Option<SocketAddr> {
+    let text = *given.get_ref();
+    let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT_DEFAULT));
+    let Ok(address) = text.parse::<SocketAddr>().or_else(|_| alone()) else {
+        report.add(given.span(), format!("'{key}' must be an address with a port"), format!("write {example}"));
+        return None;
+    };
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
+        let what = format!("{address} is no address that another node can reach");
+        report.add(given.span(), what, format!("write this node's own address on that network: {example}"));
+        return None;
+    }
+    Some(address)
+}
+
+fn word(keys: &Keys<'_>, key: &str, known: &[&str], report: &mut Report) -> Option<String> {
+    let example = format!("{key} = \"{}\"", known[0]);
+    let given = keys.text(key, &example, report)?;
+    let text = *given.get_ref();
+    if known.contains(&text) {
+        return Some(text.to_owned());
+    }
+    report.add(
+        given.span(),
+        format!("'{key}' cannot be '{}'", text.escape_debug()),
+        format!("write one of {}", choice(known)),
+    );
+    None
+}
+
+/// Where files lie; `--root DIR` moves them all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    root: PathBuf,
+}
+
+impl Places {
+    /// Places below a directory, or below `/`.
+    pub fn under(root: Option<&Path>) -> Self {
+        Self { root: root.unwrap_or(Path::new("/")).to_owned() }
+    }
+
+    /// The directory that all of them are below.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The agent's configuration.
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join("etc/pkgctl/agent.toml")
+    }
+
+    /// A package's file, where `init` looks after the working directory.
+    pub fn package_file(&self, package: &PackageName) -> PathBuf {
+        self.root.join("etc/pkgctl/packages").join(format!("{package}.toml"))
+    }
+
+    /// Identity and store; kept over restarts.
+    pub fn state_dir(&self) -> PathBuf {
+        self.root.join("var/lib/pkgctl")
+    }
+
+    /// Sockets and records of this boot.
+    pub fn run_dir(&self) -> PathBuf {
+        self.root.join("run/pkgctl")
+    }
+
+    /// The local API's socket.
+    pub fn api_socket(&self) -> PathBuf {
+        self.run_dir().join("api.sock")
+    }
+
+    /// The socket between agent and keeper.
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.run_dir().join("keeper.sock")
+    }
+
+    /// Logs.
+    pub fn log_dir(&self) -> PathBuf {
+        self.root.join("var/log/pkgctl")
+    }
+
+    /// A package's log on this node (L19).
+    pub fn package_log(&self, package: &PackageName) -> PathBuf {
+        self.log_dir().join("packages").join(format!("{package}.log"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_configuration_is_read() {
+        let text = include_str!("../conf/agent.toml");
+        let config = Config::parse("conf/agent.toml", text).unwrap();
+        assert_eq!(config.listen, Some("10.0.0.1:7420".parse().unwrap()));
+        let commented: String = text.lines().map(|l| l.strip_prefix("#= ").unwrap_or(l).to_owned() + "\n").collect();
+        let all = Config::parse("conf/agent.toml", &commented).unwrap();
+        assert_eq!(all.links.len(), 1);
+        assert_eq!(all.scheduling, Scheduling::Auto);
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("agent.toml", "").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let bad = "name = \"a b\"\nlisten = \"0.0.0.0:7420\"\nlinks = [\"x\"]\nscheduling = \"rt\"\nagent_grace = \"1s\"\nport = 1\n";
+        let problems = Config::parse("agent.toml", bad).unwrap_err();
+        let lines: Vec<_> = problems.problems.iter().map(|p| p.line).collect();
+        assert_eq!(lines, [1, 2, 3, 4, 5, 6], "{problems}");
+    }
+
+    #[test]
+    fn an_address_without_a_port_gets_the_default_one() {
+        let config = Config::parse("agent.toml", "listen = \"fd00::1\"").unwrap();
+        assert_eq!(config.listen, Some("[fd00::1]:7420".parse().unwrap()));
+    }
+}

@@ -3,9 +3,16 @@
 //! Pure: no clock, no I/O. Names follow the field: a package is an ordered list of resources with one owner.
 
 pub mod definition;
+pub mod file;
 pub mod name;
+pub mod parse;
+pub mod problem;
+pub mod text;
 pub mod units;
 
 pub use definition::{IpResource, Kind, Package, ProgramResource, Resource};
-pub use name::{NodeName, PackageName, ResourceName};
+pub use name::{BadName, NodeName, PackageName, ResourceName};
+pub use parse::parse;
+pub use problem::{Problem, Problems};
+pub use text::{check, diff, restart_needed};
 pub use units::Millis;

@@ -9,10 +9,15 @@ pub const NAME_MAX_BYTES: usize = 63;
 
 /// Why a name was refused; the text says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{given}' is not a name: use 1 to {NAME_MAX_BYTES} of a-z A-Z 0-9 . _ - and begin with a letter or digit")]
+#[error("'{given}' is not a name: {}", BadName::RULE)]
 pub struct BadName {
-    /// What was written.
+    /// What was written, cut where it gets long.
     pub given: String,
+}
+
+impl BadName {
+    /// What a name may be.
+    pub const RULE: &str = "use 1 to 63 of a-z A-Z 0-9 . _ - and begin with a letter or digit";
 }
 
 fn check(given: &str) -> Result<(), BadName> {
@@ -88,3 +93,23 @@ name!(
     /// A node's name, for people; the log gives it its [`crate::engine::NodeId`].
     NodeName
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_fit_for_files_chains_and_namespaces() {
+        for good in ["a", "n1", "0", "testpkg1", "web.prod-1_a", &"x".repeat(NAME_MAX_BYTES)] {
+            assert!(PackageName::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "-a", "_a", "a/b", "a b", "ä", "a\0", "a\n", &"x".repeat(NAME_MAX_BYTES + 1)] {
+            assert!(PackageName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_rule_tells_the_limit_that_holds() {
+        assert!(BadName::RULE.contains(&format!("1 to {NAME_MAX_BYTES} of")));
+    }
+}

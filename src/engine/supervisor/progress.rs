@@ -6,7 +6,7 @@ use super::{Action, Busy, Duty, REFUSED_RETRY, Report, STOP_RETRY, Slot, Supervi
 use crate::engine::command::ReleaseOutcome;
 use crate::engine::state::{Phase, ResourceState};
 use crate::engine::{SessionId, Token, VoterTime};
-use crate::package::{Package, ResourceName};
+use crate::package::{Package, ResourceName, restart_needed};
 
 impl Supervisor {
     pub(super) fn adopt(&mut self, token: Token, up: &BTreeSet<ResourceName>) {
@@ -150,10 +150,10 @@ impl Work {
     }
 
     fn go_up(&mut self, definition: &Package, reports: &mut Vec<Report>) -> Option<Action> {
-        if self.definition.resources != definition.resources {
+        if !restart_needed(&self.definition, definition).is_empty() {
             return self.replace(definition, reports);
         }
-        self.definition = definition.clone();
+        self.take_settings(definition);
         if let Some(slot) = self.slots.iter_mut().find(|s| !s.is_up()) {
             slot.state = ResourceState::Starting;
             if self.phase == Phase::Held {
@@ -167,6 +167,14 @@ impl Work {
             reports.push(self.report("running".to_owned()));
         }
         None
+    }
+
+    /// Timeouts, signals and limits of a new definition count from now on.
+    fn take_settings(&mut self, definition: &Package) {
+        for (slot, resource) in self.slots.iter_mut().zip(&definition.resources) {
+            slot.resource = resource.clone();
+        }
+        self.definition = definition.clone();
     }
 
     /// The definition's resources changed: what is up stops in reverse, then the new ones start, under one ownership.

@@ -264,8 +264,21 @@ fn the_end_of_the_session_leaves_nothing_to_do() {
 fn a_changed_resource_restarts_the_package_in_order_under_the_same_ownership() {
     let mut bench = Bench::new(own(&package(3)));
     bench.settle();
-    bench.give(Input::Duty(own(&package(4))));
+    let mut other = package(3).as_ref().clone();
+    other.resources[0].kind =
+        Kind::Ip(IpResource { address: "10.0.0.2".parse().unwrap(), prefix: 24, device: "eth0".into() });
+    bench.give(Input::Duty(own(&Arc::new(other))));
     assert_eq!(bench.settle(), ["stop web", "stop ip", "start ip", "start web"]);
+}
+
+#[test]
+fn a_changed_limit_counts_from_then_on_and_restarts_nothing() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.settle();
+    bench.give(Input::Duty(own(&package(0))));
+    assert_eq!(bench.due(), "nothing");
+    bench.exit();
+    assert_eq!(bench.settle()[0], "stop ip");
 }
 
 #[test]

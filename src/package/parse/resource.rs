@@ -1,0 +1,195 @@
+//! One `[[resource]]` of a package file: the keys of every kind, and which kind it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use toml::de::DeValue;
+
+use super::super::problem::quoted;
+use super::super::{Kind, Millis, Resource, ResourceName};
+use super::{ip, program};
+use crate::package::file::keys::name;
+use crate::package::file::suggest::{choice, nearest};
+use crate::package::file::{At, Keys, Report};
+
+/// Keys of every resource.
+pub const KEYS: &[&str] = &["kind", "name", "start_timeout", "stop_timeout"];
+/// Kinds this version knows.
+pub const KINDS: &[&str] = &["ip", "program"];
+/// Kinds that a later version will know.
+pub const LATER_KINDS: &[&str] = &["lun", "volume_group", "filesystem", "systemd", "ocf", "script"];
+
+/// Time for a program to start, and to stop in good order, when the file names none.
+pub const PROGRAM_TIMEOUT_DEFAULT: Millis = Millis::from_secs(30);
+/// The same for an address.
+pub const IP_TIMEOUT_DEFAULT: Millis = Millis::from_secs(10);
+/// Shortest timeout: below it a busy machine alone makes an operation late.
+pub const TIMEOUT_MIN: Millis = Millis(100);
+/// Longest timeout: beyond it nobody waits for an outcome any more.
+pub const TIMEOUT_MAX: Millis = Millis::from_secs(24 * 3600);
+
+const KIND: &str = "kind = \"ip\" or kind = \"program\"";
+
+/// What a file calls a kind, with what reading its keys needs.
+#[derive(Clone, Copy)]
+enum Word {
+    Ip,
+    Program,
+}
+
+impl Word {
+    fn of(text: &str) -> Option<Self> {
+        match text {
+            "ip" => Some(Self::Ip),
+            "program" => Some(Self::Program),
+            _ => None,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Program => "program",
+        }
+    }
+
+    fn whose(self) -> &'static str {
+        match self {
+            Self::Ip => "an ip resource",
+            Self::Program => "a program resource",
+        }
+    }
+
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Ip => ip::KEYS,
+            Self::Program => program::KEYS,
+        }
+    }
+
+    fn timeout(self) -> Millis {
+        match self {
+            Self::Ip => IP_TIMEOUT_DEFAULT,
+            Self::Program => PROGRAM_TIMEOUT_DEFAULT,
+        }
+    }
+}
+
+/// Whether any kind of resource has this key, so that it only stands in the wrong place.
+pub fn is_key(key: &str) -> bool {
+    [KEYS, ip::KEYS, program::KEYS].iter().any(|keys| keys.contains(&key)) && !super::KEYS.contains(&key)
+}
+
+/// Reads all resources of a file, in order; none when something was reported.
+pub fn read_all(tables: Vec<Keys<'_>>, report: &mut Report) -> Option<Vec<Resource>> {
+    let names = names(&tables, report);
+    let mut addresses = BTreeMap::new();
+    let mut resources = Vec::new();
+    for (keys, name) in tables.into_iter().zip(names) {
+        let span = keys.get("address").map_or(keys.header.clone(), At::span);
+        let resource = read(keys, name, report);
+        if let Some((name, address)) = resource.as_ref().and_then(floating)
+            && let Some(first) = addresses.insert(address, name.clone())
+        {
+            let what = format!("{address} is the address of resource '{first}' already");
+            report.add(span, what, "give each ip resource an address of its own, or take this one out");
+        }
+        resources.push(resource);
+    }
+    resources.into_iter().collect()
+}
+
+fn floating(resource: &Resource) -> Option<(&ResourceName, IpAddr)> {
+    match &resource.kind {
+        Kind::Ip(ip) => Some((&resource.name, ip.address)),
+        Kind::Program(_) => None,
+    }
+}
+
+/// Every resource's name: the one in the file, or its kind, with a number from the second on. None where it is bad.
+fn names(tables: &[Keys<'_>], report: &mut Report) -> Vec<Option<ResourceName>> {
+    let mut taken = BTreeSet::new();
+    let mut given = Vec::new();
+    for keys in tables {
+        let text = keys.text("name", "name = \"web\"", report);
+        if let Some(text) = &text
+            && !taken.insert((*text.get_ref()).to_owned())
+        {
+            let what = format!("another resource is named {} already", quoted(text.get_ref()));
+            report.add(text.span(), what, "give it a name of its own, or none: it is then named after its kind");
+        }
+        given.push(text);
+    }
+    let mut named = Vec::new();
+    for (keys, given) in tables.iter().zip(given) {
+        named.push(match given {
+            Some(text) => name(&text, report),
+            None => kind_of_table(keys).and_then(|word| free_name(word.text(), &mut taken)),
+        });
+    }
+    named
+}
+
+/// The kind's own word, with a number from the second on: `ip`, `ip-2`.
+fn free_name(word: &str, taken: &mut BTreeSet<String>) -> Option<ResourceName> {
+    let numbered = (2..).map(|n| format!("{word}-{n}"));
+    let free = std::iter::once(word.to_owned()).chain(numbered).find(|name| !taken.contains(name))?;
+    taken.insert(free.clone());
+    ResourceName::new(free).ok()
+}
+
+/// A table's kind if it is one of ours; what is wrong with it is reported by `kind`.
+fn kind_of_table(keys: &Keys<'_>) -> Option<Word> {
+    match keys.get("kind")?.get_ref() {
+        DeValue::String(word) => Word::of(word),
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => None,
+    }
+}
+
+fn kind(keys: &Keys<'_>, report: &mut Report) -> Option<Word> {
+    let given = keys.need_text("kind", KIND, report)?;
+    let word = *given.get_ref();
+    let known = Word::of(word);
+    if known.is_none() {
+        let (what, remedy) = if LATER_KINDS.contains(&word) {
+            let what = format!("kind {} comes in a later version", quoted(word));
+            (what, format!("this version has the kinds {}", choice(KINDS)))
+        } else {
+            let meant = nearest(word, KINDS).map(|k| format!("did you mean '{k}'?"));
+            let listed = || format!("the kinds are {}", choice(KINDS));
+            (format!("there is no kind {}", quoted(word)), meant.unwrap_or_else(listed))
+        };
+        report.add(given.span(), what, remedy);
+    }
+    known
+}
+
+/// Reads one resource; none when something was reported.
+fn read(mut keys: Keys<'_>, name: Option<ResourceName>, report: &mut Report) -> Option<Resource> {
+    // Without a known kind nothing can be said of the other keys.
+    let word = kind(&keys, report)?;
+    word.whose().clone_into(&mut keys.whose);
+    let known: Vec<&str> = KEYS.iter().chain(word.keys()).copied().collect();
+    keys.check(&known, |key| other_kind(word, key), report);
+    let limits = TIMEOUT_MIN..=TIMEOUT_MAX;
+    let start_timeout = keys.duration("start_timeout", word.timeout(), limits.clone(), report);
+    let stop_timeout = keys.duration("stop_timeout", word.timeout(), limits, report);
+    let kind = match word {
+        Word::Ip => ip::read(&keys, report).map(Kind::Ip),
+        Word::Program => program::read(&keys, report).map(Kind::Program),
+    };
+    Some(Resource { name: name?, start_timeout, stop_timeout, kind: kind? })
+}
+
+fn other_kind(word: Word, key: &str) -> Option<String> {
+    let other = match word {
+        Word::Ip => Word::Program,
+        Word::Program => Word::Ip,
+    };
+    other.keys().contains(&key).then(|| format!("only {} has it; move it there or take it out", other.whose()))
+}
