@@ -5,11 +5,21 @@
 //! - `identity`: who somebody is, as a certificate of the cluster's authority says it.
 //! - `token`: what an operator carries from a member to a node that joins.
 //! - `tls`: who is at the other end of a connection, and which service is wanted.
+//! - `frame`: length-prefixed frames. `sockets`: options of our tcp sockets.
+//! - `peers`: calls between members.
+//! - `listener`: the one tcp port. `http`: plumbing for the API on both sides.
+//! - `join`: how a node asks to be let in.
 //! - `datagram`: authenticates and frames what keepers say to each other. No I/O.
 //! - `random`: numbers that nobody can guess.
 
 pub mod datagram;
+pub mod frame;
+pub mod http;
 pub mod identity;
+pub mod join;
+pub mod listener;
+pub mod peers;
 pub mod random;
+mod sockets;
 pub mod tls;
 pub mod token;

@@ -1,0 +1,256 @@
+//! Requests to an agent: over its Unix socket, or over TLS to another machine's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::unix::GROUP;
+use crate::net::identity::Credentials;
+use crate::net::sockets;
+use crate::net::tls::{self, Expect, Service};
+
+/// How long connecting may take, TLS included.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a whole answer may take where the caller names no other time. Some requests wait for an outcome.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
+/// Largest answer read as a whole, in bytes.
+pub const ANSWER_MAX_BYTES: usize = 16 << 20;
+/// Longest line of an answer read as lines, in bytes.
+pub const LINE_MAX_BYTES: usize = 1 << 20;
+
+/// Where an agent answers. Every request is a connection of its own.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// This machine's agent.
+    Unix(PathBuf),
+    /// An agent elsewhere.
+    Tls {
+        /// Its address.
+        address: SocketAddr,
+        /// Whom it must prove to be.
+        expect: Expect,
+        /// A member's or an operator's certificate.
+        credentials: Arc<Credentials>,
+    },
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// The request was not sent; nothing was changed.
+    #[error("{why}")]
+    Unreachable {
+        /// What happened and what to look at.
+        why: String,
+    },
+    /// The request was sent and no whole answer came.
+    #[error("{why}. The request may or may not have been carried out; `pkgctl status` shows")]
+    Lost {
+        /// What happened.
+        why: String,
+    },
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value; none when there is none, or it is no text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl Endpoint {
+    /// Sends a request, JSON if it has a body, and reads the whole answer within [`ANSWER_TIME_MAX`].
+    ///
+    /// # Errors
+    /// [`HttpError`]; a refusal is an answer, not an error.
+    pub async fn request(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Result<Answer, HttpError> {
+        self.request_within(ANSWER_TIME_MAX, method, path, body).await
+    }
+
+    /// As [`Self::request`], within a time of the caller's.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn request_within(
+        &self,
+        within: Duration,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, HttpError> {
+        let work = async {
+            let (head, body) = self.exchange(request(method, path, body)?).await?.into_parts();
+            let body = Limited::new(body, ANSWER_MAX_BYTES).collect().await;
+            let lost = |e| HttpError::Lost { why: format!("the agent's answer broke off: {e}") };
+            let body = body.map_err(lost)?.to_bytes().to_vec();
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        };
+        let late = |_| HttpError::Lost { why: format!("{} did not answer within {within:?}", self.name()) };
+        timeout(within, work).await.map_err(late)?
+    }
+
+    /// Sends a request and reads the answer line by line as it comes, for as long as it goes on. The status is the
+    /// caller's to look at.
+    ///
+    /// # Errors
+    /// [`HttpError`], when not even the answer's head came within [`ANSWER_TIME_MAX`].
+    pub async fn lines(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Result<(u16, Lines), HttpError> {
+        let late = |_| HttpError::Lost { why: format!("{} did not answer within {ANSWER_TIME_MAX:?}", self.name()) };
+        let request = request(method, path, body)?;
+        let answer = timeout(ANSWER_TIME_MAX, self.exchange(request)).await.map_err(late)??;
+        let status = answer.status().as_u16();
+        Ok((status, Lines { body: answer.into_body(), have: Vec::new(), ended: false }))
+    }
+
+    /// Sends a request as it is, with a `Host` header if it has none; the answer's body is still to come. For a
+    /// follower that passes a request on to the leader.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+        request.headers_mut().entry(HOST).or_insert(hyper::header::HeaderValue::from_static("pkgctl"));
+        let work = self.connect();
+        let late = |_| self.unreachable(&format!("no connection within {CONNECT_TIME_MAX:?}"));
+        let stream = timeout(CONNECT_TIME_MAX, work).await.map_err(late)??;
+        let lost = |e: hyper::Error| HttpError::Lost { why: format!("{} broke off: {}", self.name(), cause(&e)) };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        // Ends by itself with the answer's body or when both are dropped; its error comes out of the sender too.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(lost)
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>, HttpError> {
+        match self {
+            Endpoint::Unix(path) => match UnixStream::connect(path).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(e) => Err(HttpError::Unreachable { why: no_socket(path, &e) }),
+            },
+            Endpoint::Tls { address, expect, credentials } => {
+                let stream = TcpStream::connect(address).await.map_err(|e| self.unreachable(&e.to_string()))?;
+                sockets::tune(&stream).map_err(|e| self.unreachable(&e.to_string()))?;
+                let config = tls::client(credentials, Service::Http, *expect);
+                let config = config.map_err(|e| self.unreachable(&e.to_string()))?;
+                let stream = tls::connect(&config, Service::Http, stream).await;
+                Ok(Box::new(stream.map_err(|e| self.unreachable(&e.to_string()))?))
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Endpoint::Unix(_) => "the agent".into(),
+            Endpoint::Tls { address, .. } => format!("the agent at {address}"),
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> HttpError {
+        HttpError::Unreachable { why: format!("cannot reach {}: {why}", self.name()) }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// The innermost reason, which says most: a TLS alert rather than "connection error".
+fn cause(error: &hyper::Error) -> String {
+    let mut at: &dyn std::error::Error = error;
+    loop {
+        if let Some(io) = at.downcast_ref::<io::Error>() {
+            return tls::explain(io);
+        }
+        match at.source() {
+            Some(deeper) => at = deeper,
+            None => return at.to_string(),
+        }
+    }
+}
+
+fn no_socket(path: &std::path::Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "this user may not use {path}: run it as root, or as a member of the group {GROUP} where there is one \
+             (membership is as good as root)"
+        ),
+        _ => format!(
+            "cannot reach the agent at {path} ({error}): is pkgctl-agent running? `systemctl status pkgctl-agent`"
+        ),
+    }
+}
+
+fn request(method: &str, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, HttpError> {
+    let unsent = |why: String| HttpError::Unreachable { why };
+    let uri: Uri = path.parse().map_err(|e| unsent(format!("'{path}' is not a path: {e}")))?;
+    let mut builder = Request::builder().method(method).uri(uri);
+    if body.is_some() {
+        builder = builder.header(CONTENT_TYPE, "application/json");
+    }
+    builder.body(Full::from(body.unwrap_or_default())).map_err(|e| unsent(e.to_string()))
+}
+
+/// An answer that goes on, as lines.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    have: Vec<u8>,
+    ended: bool,
+}
+
+impl Lines {
+    /// The next line, without its end; none when the answer has ended. Waits as long as it takes. Dropping the future
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// [`HttpError::Lost`] when the answer broke off or a line exceeds [`LINE_MAX_BYTES`].
+    pub async fn next(&mut self) -> Result<Option<String>, HttpError> {
+        loop {
+            if let Some(end) = self.have.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.have.drain(..=end).collect();
+                return Ok(Some(text(&line[..end])));
+            }
+            if self.ended {
+                let rest = std::mem::take(&mut self.have);
+                return Ok((!rest.is_empty()).then(|| text(&rest)));
+            }
+            if self.have.len() > LINE_MAX_BYTES {
+                return Err(HttpError::Lost {
+                    why: format!("the agent sent a line of more than {LINE_MAX_BYTES} bytes"),
+                });
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.have.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
+                Some(Err(e)) => {
+                    return Err(HttpError::Lost { why: format!("the agent's answer broke off: {}", cause(&e)) });
+                }
+                None => self.ended = true,
+            }
+        }
+    }
+}
+
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
+}

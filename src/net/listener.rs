@@ -1,0 +1,282 @@
+//! The node's one tcp port: takes connections in within limits, and leads each to the service it wants.
+//!
+//! Whoever has not proved anything yet gets little: a handshake must be done within [`HANDSHAKE_TIME_MAX`], one address
+//! may have [`HANDSHAKES_PER_SOURCE`] of them under way, and joins without a certificate are few at a time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::http::{self, Caller};
+use super::identity::{Bearer, Subject};
+use super::join::{self, JoinService};
+use super::peers;
+use super::sockets;
+use super::tls::{Accepted, ServerStream, ServerTls, Service};
+use crate::raft::peers::PeerService;
+
+/// Connections served at once, all services together.
+pub const CONNECTIONS_MAX: usize = 1024;
+/// From the connection to the end of its TLS handshake.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Handshakes that one address may have under way.
+pub const HANDSHAKES_PER_SOURCE: usize = 32;
+/// Joins served at once.
+pub const JOINS_MAX: usize = 4;
+/// How long a join takes up its place at least; with [`JOINS_MAX`] the bound of joins per second.
+pub const JOIN_TIME_MIN: Duration = Duration::from_secs(1);
+/// Pause after the system refused to accept (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const BACKLOG: u32 = 256;
+
+/// Why the port cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on tcp {address}: {source}. The agent needs this address and port for itself; `ss -ltnp 'sport = :{}'` \
+     shows who has it",
+    .address.port()
+)]
+pub struct ListenError {
+    /// Where.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Says whether a bearer of a valid certificate may (still) come in: is that node a member, is that operator known?
+pub type Admits = Arc<dyn Fn(&Subject) -> bool + Send + Sync>;
+
+/// What lies behind the port.
+pub struct Doors<P, J> {
+    /// Asked anew at every connection.
+    pub admits: Admits,
+    /// Serves calls between members.
+    pub peers: Arc<P>,
+    /// Serves joins.
+    pub join: Arc<J>,
+    /// Serves the API; a request carries its [`Caller`] as an extension.
+    pub router: axum::Router,
+}
+
+impl<P, J> Clone for Doors<P, J> {
+    fn clone(&self) -> Self {
+        Self {
+            admits: self.admits.clone(),
+            peers: self.peers.clone(),
+            join: self.join.clone(),
+            router: self.router.clone(),
+        }
+    }
+}
+
+impl<P, J> fmt::Debug for Doors<P, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Doors")
+    }
+}
+
+/// The bound port.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+}
+
+impl Listener {
+    /// Binds the port.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+        let bind = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        bind().map(|tcp| Self { tcp }).map_err(|source| ListenError { address, source })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Serves until the future is dropped, which ends every connection.
+    pub async fn serve<P: PeerService, J: JoinService>(self, tls: ServerTls, doors: Doors<P, J>) {
+        let port = Port { tls, doors, entrance: Entrance::default(), joins: Arc::new(Semaphore::new(JOINS_MAX)) };
+        let mut open = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.tcp.accept() => match accepted {
+                    Ok((stream, there)) => {
+                        let Some(pass) = port.entrance.enter(there.ip()) else {
+                            tracing::debug!(%there, "too many handshakes under way, connection dropped");
+                            continue;
+                        };
+                        if open.len() >= CONNECTIONS_MAX {
+                            tracing::warn!(%there, "{CONNECTIONS_MAX} connections are open, another was dropped");
+                            continue;
+                        }
+                        open.spawn(port.clone().take_in(stream, there, pass));
+                    }
+                    Err(e) => {
+                        tracing::warn!("cannot accept a connection: {e}; trying again");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                // Clears ended tasks away; a panic in one has been reported by the panic hook and ends only that one.
+                Some(_) = open.join_next() => {}
+            }
+        }
+    }
+}
+
+struct Port<P, J> {
+    tls: ServerTls,
+    doors: Doors<P, J>,
+    entrance: Entrance,
+    joins: Arc<Semaphore>,
+}
+
+impl<P, J> Clone for Port<P, J> {
+    fn clone(&self) -> Self {
+        Self {
+            tls: self.tls.clone(),
+            doors: self.doors.clone(),
+            entrance: self.entrance.clone(),
+            joins: self.joins.clone(),
+        }
+    }
+}
+
+impl<P: PeerService, J: JoinService> Port<P, J> {
+    async fn take_in(self, stream: TcpStream, there: SocketAddr, pass: Pass) {
+        let here = match (sockets::tune(&stream), stream.local_addr()) {
+            (Ok(()), Ok(here)) => here,
+            (Err(e), _) | (_, Err(e)) => return tracing::debug!(%there, "connection was gone at once: {e}"),
+        };
+        let accepted = timeout(HANDSHAKE_TIME_MAX, self.tls.accept(stream)).await;
+        drop(pass);
+        match accepted {
+            Ok(Ok(Accepted { service, bearer, stream })) => self.lead(service, bearer, stream, here, there).await,
+            Ok(Err(e)) => tracing::info!(%there, "a connection was refused: {e}"),
+            Err(_) => tracing::debug!(%there, "no handshake within {HANDSHAKE_TIME_MAX:?}"),
+        }
+    }
+
+    async fn lead(
+        self,
+        service: Service,
+        bearer: Option<Bearer>,
+        stream: ServerStream,
+        here: SocketAddr,
+        there: SocketAddr,
+    ) {
+        let subject = bearer.map(|bearer| bearer.subject);
+        match (service, subject) {
+            (Service::Join, _) => self.join(stream, here, there).await,
+            (Service::Peer, Some(subject)) => self.peer(stream, subject, there).await,
+            (Service::Http, Some(subject)) if (self.doors.admits)(&subject) => {
+                http::serve_stream(self.doors.router, stream, Caller::Remote(subject)).await;
+            }
+            (Service::Http, Some(subject)) => tracing::info!(%there, "{subject} was refused: not known in the cluster"),
+            // `ServerTls::accept` gives a bearer for these two.
+            (Service::Peer | Service::Http, None) => {}
+        }
+    }
+
+    async fn peer(self, mut stream: ServerStream, subject: Subject, there: SocketAddr) {
+        let ended = match subject {
+            Subject::Node(from) if (self.doors.admits)(&subject) => {
+                peers::serve(&mut stream, from, &*self.doors.peers).await
+            }
+            Subject::Node(_) | Subject::Client(_) => {
+                tracing::info!(%there, "{subject} was refused: not a member");
+                peers::refuse(&mut stream, &format!("{subject} is not a member of this cluster (any more)")).await
+            }
+        };
+        if let Err(e) = ended {
+            tracing::debug!(%there, "connection of {subject} ended: {e}");
+        }
+    }
+
+    async fn join(self, mut stream: ServerStream, here: SocketAddr, there: SocketAddr) {
+        let Ok(place) = self.joins.clone().try_acquire_owned() else {
+            return tracing::info!(%there, "a join was dropped: {JOINS_MAX} are under way");
+        };
+        // Held a while even when it is short: the bound on how fast secrets can be tried.
+        let work = async move {
+            let ended = join::serve(&mut stream, here, there, &*self.doors.join).await;
+            // The stream ends here, not with the place: the joiner has its answer.
+            drop(stream);
+            ended
+        };
+        let (ended, ()) = tokio::join!(work, sleep(JOIN_TIME_MIN));
+        if let Err(e) = ended {
+            tracing::info!(%there, "a join broke off: {e}");
+        }
+        drop(place);
+    }
+}
+
+/// Counts handshakes under way per address.
+#[derive(Clone, Debug, Default)]
+struct Entrance(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// A handshake's place; dropping it frees it.
+struct Pass {
+    entrance: Entrance,
+    source: IpAddr,
+}
+
+impl Entrance {
+    fn enter(&self, source: IpAddr) -> Option<Pass> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(source).or_default();
+        if *count >= HANDSHAKES_PER_SOURCE {
+            return None;
+        }
+        *count += 1;
+        Some(Pass { entrance: self.clone(), source })
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut counts = self.entrance.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_one_address_are_bounded_and_come_back() {
+        let (entrance, source) = (Entrance::default(), IpAddr::from([10, 0, 0, 1]));
+        let mut passes: Vec<_> = (0..HANDSHAKES_PER_SOURCE).map(|_| entrance.enter(source).unwrap()).collect();
+        assert!(entrance.enter(source).is_none());
+        assert!(entrance.enter(IpAddr::from([10, 0, 0, 2])).is_some(), "another address is not affected");
+        passes.pop();
+        assert!(entrance.enter(source).is_some());
+        drop(passes);
+        assert!(entrance.0.lock().unwrap().is_empty(), "nothing is remembered of those who left");
+    }
+}
