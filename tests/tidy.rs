@@ -1,0 +1,230 @@
+//! The source checks itself: file headers and sizes, the order of layers, the purity of the core, names.
+//!
+//! Each rule is one function from a file to the places that break it, and is shown to bite on a bad sample.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// A file of src/, by its path below src/.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    /// The layer: the first part of its path.
+    fn layer(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// Lines with their numbers, up to the tests at the end of the file, without comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_test_file = self.path.ends_with("tests.rs") || self.path.contains("/tests/");
+        let lines = self.text.lines().take_while(move |l| !is_test_file && l.trim() != "#[cfg(test)]");
+        lines.enumerate().map(|(n, l)| (n + 1, l.split("//").next().unwrap_or_default()))
+    }
+}
+
+type Found = Vec<(usize, String)>;
+
+const LINES_MAX: usize = 800;
+
+fn has_a_header(source: &Source) -> Found {
+    let first = source.text.lines().next().unwrap_or_default();
+    if first.starts_with("//! ") {
+        return vec![];
+    }
+    vec![(1, "begin the file with `//! ` and its one purpose".to_owned())]
+}
+
+fn is_short(source: &Source) -> Found {
+    let lines = source.text.lines().count();
+    if lines <= LINES_MAX {
+        return vec![];
+    }
+    vec![(lines, format!("{lines} lines; split it by purpose below {LINES_MAX}"))]
+}
+
+/// Which layers each layer may use, beside itself.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("package", &[]),
+    ("engine", &["package"]),
+    ("resource", &["package", "engine"]),
+    ("host", &["package", "engine", "resource", "keeper"]),
+    ("net", &["package", "engine", "raft", "config"]),
+    ("keeper", &["package", "engine", "resource", "host", "net", "config"]),
+    ("raft", &["package", "engine"]),
+    ("config", &["package"]),
+    ("api", &["package", "engine", "raft", "net", "config", "keeper", "resource"]),
+    ("agent", &["package", "engine", "raft", "resource", "keeper", "api", "config"]),
+    ("cli", &["package", "engine", "raft", "net", "api", "config", "resource", "lab"]),
+    ("service", &["package", "engine", "raft", "net", "api", "config", "resource", "keeper", "host", "agent", "cli"]),
+    (
+        "lab",
+        &["package", "engine", "raft", "net", "api", "config", "resource", "keeper", "host", "agent", "cli", "service"],
+    ),
+];
+
+fn keeps_the_layers(source: &Source) -> Found {
+    let layer = source.layer();
+    if layer == "lib" || layer == "main" {
+        return vec![];
+    }
+    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+        return vec![(1, format!("'{layer}' has no place among the layers; give it one in tests/tidy.rs"))];
+    };
+    let mut found = vec![];
+    for (number, line) in source.code() {
+        for used in line.split("crate::").skip(1) {
+            let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let known = LAYERS.iter().any(|(name, _)| *name == used);
+            if known && used != layer && !allowed.contains(&used.as_str()) {
+                found.push((number, format!("{layer} must not use {used}")));
+            }
+        }
+    }
+    found
+}
+
+/// What the pure core must not name.
+const IMPURE: &[&str] = &[
+    "std::time::Instant",
+    "SystemTime",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "TcpStream",
+    "UdpSocket",
+    "UnixStream",
+    "tokio",
+    "rand::",
+    "HashMap",
+    "HashSet",
+    "async fn",
+    "std::io",
+    "nix::",
+    "libc::",
+];
+
+fn is_pure(source: &Source) -> Found {
+    let pure = matches!(source.layer(), "package" | "engine")
+        || source.path.starts_with("keeper/core")
+        || source.path.starts_with("keeper/guard");
+    if !pure {
+        return vec![];
+    }
+    let names = |line: &str| IMPURE.iter().find(|word| line.contains(**word)).map(|w| (*w).to_owned());
+    let lines = source.code().filter_map(|(number, line)| Some((number, names(line)?)));
+    lines
+        .map(|(number, word)| (number, format!("the pure core must not name {word}; take it as an argument")))
+        .collect()
+}
+
+fn names_tokio_only_where_it_may(source: &Source) -> Found {
+    if matches!(source.layer(), "main" | "net" | "api" | "host" | "cli" | "service" | "lab") {
+        return vec![];
+    }
+    // Crates of openraft's that have the word in their names are about its runtimes, not about ours.
+    let names = |line: &str| line.contains("tokio::") || line.contains("tokio_");
+    let lines = source.code().filter(|(_, line)| names(line));
+    lines.map(|(n, _)| (n, "this layer is generic over its runtime; tokio is not named here".to_owned())).collect()
+}
+
+const BANNED: &[&str] = &["manager", "handler", "helper", "util", "utils", "common", "data", "info"];
+
+/// Names that another crate's trait makes us use.
+const FOREIGN: &[&str] = &["SnapshotData", "sync_data"];
+
+fn has_no_empty_names(source: &Source) -> Found {
+    let mut found = vec![];
+    let file = source.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
+    if let Some(word) = banned(file) {
+        found.push((1, format!("'{word}' in a file's name says nothing; name what it is")));
+    }
+    for (number, line) in source.code() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        for pair in words.windows(2) {
+            let defines = matches!(pair[0], "fn" | "struct" | "enum" | "trait" | "mod" | "type");
+            let name: String = pair[1].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if let Some(word) = banned(&name).filter(|_| defines && !FOREIGN.contains(&name.as_str())) {
+                found.push((number, format!("'{word}' in '{name}' says nothing; name what it is")));
+            }
+        }
+    }
+    found
+}
+
+/// A banned word among the words of a snake_case or CamelCase name.
+fn banned(name: &str) -> Option<&'static str> {
+    let mut snake = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.extend(c.to_lowercase());
+    }
+    BANNED.iter().find(|word| snake.split('_').any(|part| part == **word)).copied()
+}
+
+type Rule = (&'static str, fn(&Source) -> Found, &'static str, &'static str);
+
+/// Every rule, with a sample that breaks it: where the sample would lie, and its text.
+const RULES: &[Rule] = &[
+    ("has_a_header", has_a_header, "engine/x.rs", "use std::fmt;\n"),
+    ("keeps_the_layers", keeps_the_layers, "engine/x.rs", "//! X.\nuse crate::raft::Consensus;\n"),
+    ("is_pure", is_pure, "engine/x.rs", "//! X.\nfn now() -> u64 { std::time::Instant::now() }\n"),
+    ("names_tokio_only_where_it_may", names_tokio_only_where_it_may, "agent/x.rs", "//! X.\nuse tokio::spawn;\n"),
+    ("has_no_empty_names", has_no_empty_names, "agent/x.rs", "//! X.\nstruct LeaseManager;\n"),
+];
+
+fn sources(folder: &Path, below: &str, into: &mut Vec<Source>) {
+    let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            sources(&path, &format!("{below}{name}/"), into);
+        } else if name.ends_with(".rs") {
+            into.push(Source { path: format!("{below}{name}"), text: std::fs::read_to_string(&path).unwrap() });
+        }
+    }
+}
+
+#[test]
+fn the_source_keeps_its_rules() {
+    let mut all = vec![];
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut all);
+    assert!(all.len() > 50, "the source was not found");
+    let mut report = String::new();
+    for source in &all {
+        for rule in RULES.iter().map(|r| r.1).chain([is_short as fn(&Source) -> Found]) {
+            for (line, text) in rule(source) {
+                writeln!(report, "src/{}:{line}: {text}", source.path).unwrap();
+            }
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
+#[test]
+fn every_rule_bites() {
+    for (name, rule, path, text) in RULES {
+        assert!(!rule(&Source::new(path, text)).is_empty(), "{name} does not bite");
+    }
+    let long = "//! X.\n".repeat(LINES_MAX + 1);
+    assert!(!is_short(&Source::new("engine/x.rs", &long)).is_empty());
+}
+
+#[test]
+fn a_good_file_breaks_no_rule() {
+    let good = Source::new("engine/x.rs", "//! X.\nuse crate::package::Package;\n/// Metadata.\nfn informed() {}\n");
+    for (name, rule, _, _) in RULES {
+        assert!(rule(&good).is_empty(), "{name} bites on a good file");
+    }
+}
