@@ -3,12 +3,14 @@
 //! No clock, no I/O, no task, no chance, no hash map order; `tests/tidy.rs` and clippy hold that line.
 //!
 //! - [`command`] and [`state`]: the replicated state and the only ways to change it; `apply` is deterministic and total.
+//! - [`check`]: the invariants, apart from the code that keeps them.
 //! - [`view`]: a package as an operator sees it.
 //! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
 //! - [`event`]: what happened and why, as data.
 //! - [`codec`]: how values become bytes on disk and wire.
 
 pub mod apply;
+pub mod check;
 pub mod codec;
 pub mod command;
 pub mod event;

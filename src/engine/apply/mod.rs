@@ -16,7 +16,7 @@ mod set;
 mod step;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeSet;
 

@@ -13,7 +13,8 @@ pub enum Rule {
     LogRefuse,
     /// Rule 8: the newest lease set in any ack counts. Dropped: the first one does.
     NewestSet,
-    /// Rule 8a: without a majority's acks for ttl/4 a holder only queries. Dropped: it goes on renewing.
+    /// Rule 8a: without a majority's acks for ttl/4 a holder only queries, and once T has passed it never renews again.
+    /// Dropped: it renews for ever.
     QueryMode,
     /// Rule 9: a voter acks only after its own `VoterUp`. Dropped: from its start (it cannot agree without an incarnation).
     VoterUpFirst,

@@ -22,7 +22,7 @@ use crate::package::{
 };
 
 /// Three nodes up, one lease set of all of them, a session each, one package defined.
-pub(super) struct Log {
+pub(in crate::engine) struct Log {
     pub state: State,
     pub nodes: Vec<NodeId>,
     pub sessions: Vec<SessionId>,
@@ -54,7 +54,7 @@ pub(super) fn digest(of: u8) -> String {
     format!("{of:064x}")
 }
 
-pub(super) fn p1() -> PackageName {
+pub(in crate::engine) fn p1() -> PackageName {
     PackageName::new("p1").unwrap()
 }
 

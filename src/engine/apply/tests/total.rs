@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::codec;
 use crate::engine::state::{ResourceReport, ResourceState};
+use crate::engine::{check, codec};
 
 /// Small numbers hit what exists; the largest ones look for overflows.
 fn number() -> impl Strategy<Value = u64> {
@@ -121,11 +121,14 @@ proptest! {
         let (mut one, mut two) = (busy(), busy());
         for command in commands {
             // `Log::apply` checks that a refusal changes nothing.
+            let before = one.state.clone();
             let first = one.apply(command.clone());
+            prop_assert_eq!(check::consistent(&one.state), Ok(()));
+            prop_assert_eq!(check::tokens_rise(&before, &one.state), Ok(()));
             let second = two.apply(codec::decode(&codec::encode(&command)).unwrap());
             prop_assert_eq!(first, second);
         }
-        prop_assert_eq!(codec::encode(&one.state), codec::encode(&two.state));
+        prop_assert_eq!(check::equal_states(&one.state, &two.state), Ok(()));
         let back: State = codec::decode(&codec::encode(&one.state)).unwrap();
         prop_assert_eq!(back, one.state);
     }

@@ -159,12 +159,14 @@ impl Holder {
     /// When to call [`Holder::poll`] next; none once the session is over.
     pub fn next_wake(&self) -> Option<HolderTime> {
         let open = self.ending.is_none();
-        open.then(|| self.deadline.map_or(self.next_send, |deadline| deadline.min(self.next_send)))
+        let lapse = self.deadline.filter(|_| self.rules.hold(Rule::QueryMode));
+        open.then(|| lapse.map_or(self.next_send, |deadline| deadline.min(self.next_send)))
     }
 
     /// Rule 8a: once T has passed, nothing renews this session; a late ack must not carry it on either.
     fn lapse(&mut self, now: HolderTime) {
-        if self.ending.is_none() && self.deadline.is_some_and(|deadline| now >= deadline) {
+        let passed = self.deadline.is_some_and(|deadline| now >= deadline);
+        if self.ending.is_none() && passed && self.rules.hold(Rule::QueryMode) {
             self.ending = Some(Ending::Lapsed);
         }
     }
