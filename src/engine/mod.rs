@@ -7,13 +7,14 @@
 //! - [`view`]: a package as an operator sees it.
 //! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
 //! - [`event`]: what happened and why, as data.
-//! - [`codec`]: how values become bytes on disk and wire.
+//! - [`codec`]: how values become bytes on disk and wire; [`frame`]: values on a byte stream.
 
 pub mod apply;
 pub mod check;
 pub mod codec;
 pub mod command;
 pub mod event;
+pub mod frame;
 pub mod ids;
 pub mod lease;
 pub mod placement;

@@ -16,6 +16,8 @@ pub use crate::resource::{Credentials, Place, ProgramSpec};
 
 /// Version of this protocol.
 pub const VERSION: u32 = 1;
+/// Oldest version that is served; the one before [`VERSION`], once there is one.
+pub const OLDEST_VERSION: u32 = 1;
 /// Largest frame accepted, in bytes.
 pub const FRAME_MAX_BYTES: usize = 4 << 20;
 
@@ -139,6 +141,12 @@ pub enum Op {
 pub enum FromKeeper {
     /// First frame of a connection.
     Welcome(Welcome),
+    /// The keeper is to end. Stop and release what runs here, then say [`ToKeeper::Retire`]; after that time the keeper
+    /// stops everything itself, and the packages come back elsewhere when the lease has ended.
+    Leaving {
+        /// How long the keeper waits.
+        within: Millis,
+    },
     /// The lease's state, whenever it begins, ends or its session changes, and about once a second.
     Lease(LeaseView),
     /// A session's renewals have not been heard for a while (a quarter of its ttl).

@@ -1,0 +1,162 @@
+//! One address from its take-over until nothing of it is left. The guard's worker does the work and says how it went.
+
+use super::limits::{STUCK_RETRY, WAITERS_MAX};
+use super::outbox::Outbox;
+use super::ports::{AddressEvent, Effect};
+use super::program::Asker;
+use super::waiter::Waiter;
+use crate::engine::HolderTime;
+use crate::keeper::protocol::{Outcome, Place, RunningKind};
+use crate::package::IpResource;
+
+/// An address.
+#[derive(Clone, Debug)]
+pub struct Address {
+    ip: IpResource,
+    phase: Phase,
+    /// Who waits for its start.
+    starts: Vec<Waiter>,
+    /// Who waits for its end.
+    stops: Vec<Waiter>,
+    /// Why the keeper itself gives it up.
+    lapsed: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Up,
+    Stopping,
+    /// It could not be deleted; it is tried again then, if the keeper itself gives it up.
+    Stuck {
+        retry_at: HolderTime,
+    },
+}
+
+/// What an event has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is still here.
+    Here,
+    /// Nothing of it is left, and whoever waited was answered.
+    Gone,
+    /// Nothing of it is left, although nobody asked.
+    Lapsed(String),
+}
+
+impl Address {
+    /// An address being taken over.
+    pub fn starting(ip: IpResource, waiter: Waiter) -> Self {
+        Self { ip, phase: Phase::Starting, starts: vec![waiter], stops: Vec::new(), lapsed: None }
+    }
+
+    /// Somebody wants it started although it is here already (L18): the answer, unless the start is still under way.
+    pub fn start_again(&mut self, waiter: Waiter) -> Option<Outcome> {
+        match self.phase {
+            Phase::Starting if self.starts.len() < WAITERS_MAX => {
+                self.starts.push(waiter);
+                None
+            }
+            Phase::Starting => Some(Outcome::Refused { why: "too many operations wait for this start".to_owned() }),
+            Phase::Up => Some(Outcome::Ok),
+            Phase::Stopping | Phase::Stuck { .. } => {
+                Some(Outcome::Failed { why: "it is still being given up; start it again when it is gone".to_owned() })
+            }
+        }
+    }
+
+    /// Gives it up; the answer, if there is nothing to wait for.
+    pub fn stop(&mut self, place: &Place, asker: Asker, out: &mut Outbox) -> Option<Outcome> {
+        match asker {
+            Asker::Agent(_) if self.stops.len() >= WAITERS_MAX => {
+                return Some(Outcome::Refused { why: "too many operations wait for this stop".to_owned() });
+            }
+            Asker::Agent(waiter) => self.stops.push(waiter),
+            Asker::Keeper { why } => {
+                self.lapsed.get_or_insert(why.to_owned());
+            }
+        }
+        match self.phase {
+            Phase::Starting | Phase::Up | Phase::Stuck { .. } => {
+                self.phase = Phase::Stopping;
+                out.push(Effect::StopAddress { place: place.clone() });
+            }
+            Phase::Stopping => {}
+        }
+        None
+    }
+
+    /// Takes what the guard's worker says.
+    pub fn event(&mut self, event: AddressEvent, now: HolderTime, out: &mut Outbox) -> Step {
+        match event {
+            AddressEvent::Up => {
+                if self.phase == Phase::Starting {
+                    self.phase = Phase::Up;
+                }
+                self.answer_starts(&Outcome::Ok, out);
+                Step::Here
+            }
+            AddressEvent::Failed { why } => {
+                self.answer_starts(&Outcome::Failed { why }, out);
+                // With a stop under way, its own answer follows.
+                if self.phase == Phase::Starting { Step::Gone } else { Step::Here }
+            }
+            AddressEvent::Down => self.down(out),
+            AddressEvent::Stuck { why } => {
+                out.answer_all(std::mem::take(&mut self.stops), &Outcome::Failed { why });
+                self.phase = Phase::Stuck { retry_at: now + STUCK_RETRY };
+                Step::Here
+            }
+            AddressEvent::Lapsed { why } => match self.phase {
+                // The stop's own answer follows.
+                Phase::Stopping => Step::Here,
+                Phase::Starting | Phase::Up | Phase::Stuck { .. } => {
+                    self.answer_starts(&Outcome::Refused { why: why.clone() }, out);
+                    Step::Lapsed(why)
+                }
+            },
+        }
+    }
+
+    fn down(&mut self, out: &mut Outbox) -> Step {
+        let stops = std::mem::take(&mut self.stops);
+        let answered = stops.iter().any(|waiter| out.is_current(*waiter));
+        self.answer_starts(&Outcome::Failed { why: "it was given up while it started".to_owned() }, out);
+        out.answer_all(stops, &Outcome::Ok);
+        match self.lapsed.take() {
+            _ if answered => Step::Gone,
+            Some(why) => Step::Lapsed(why),
+            None => Step::Lapsed("an earlier agent gave it up".to_owned()),
+        }
+    }
+
+    fn answer_starts(&mut self, outcome: &Outcome, out: &mut Outbox) {
+        out.answer_all(std::mem::take(&mut self.starts), outcome);
+    }
+
+    /// Tries again to delete what could not be deleted.
+    pub fn tick(&mut self, place: &Place, now: HolderTime, out: &mut Outbox) {
+        if self.wake().is_some_and(|at| at <= now) {
+            self.phase = Phase::Stopping;
+            out.push(Effect::StopAddress { place: place.clone() });
+        }
+    }
+
+    /// When to be called with [`Self::tick`].
+    pub fn wake(&self) -> Option<HolderTime> {
+        match self.phase {
+            Phase::Stuck { retry_at } if self.lapsed.is_some() => Some(retry_at),
+            Phase::Starting | Phase::Up | Phase::Stopping | Phase::Stuck { .. } => None,
+        }
+    }
+
+    /// Whether nobody is giving it up.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Up)
+    }
+
+    /// As the agent is told on attach. A start under way is not shown: the agent starts it too, and joins it.
+    pub fn shown(&self) -> Option<RunningKind> {
+        (self.phase != Phase::Starting).then(|| RunningKind::Ip(self.ip.clone()))
+    }
+}

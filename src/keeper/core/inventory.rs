@@ -1,0 +1,302 @@
+//! Everything that is up on this node, or on its way up or down: one item per resource.
+
+use std::collections::BTreeMap;
+
+use super::address::{Address, Step};
+use super::limits::{ITEMS_MAX, SIGTERM, TEARDOWN_GRACE};
+use super::outbox::Outbox;
+use super::ports::{AddressEvent, Effect, ProgramEvent};
+use super::program::{Asker, End, Program};
+use super::waiter::Waiter;
+use crate::engine::HolderTime;
+use crate::keeper::protocol::{FromKeeper, Outcome, Place, ProgramSpec, Running};
+use crate::package::{IpResource, Millis, PackageName, ResourceName};
+
+/// What is up.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    items: BTreeMap<(PackageName, ResourceName), Item>,
+    /// Items are numbered in the order of their starts, so that they can be stopped in reverse.
+    last_number: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Item {
+    place: Place,
+    number: u64,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Program(Program),
+    Address(Address),
+}
+
+impl Inventory {
+    /// Starts a program, or finds it started (L18). The caller has checked the place's right to start.
+    pub fn start_program(
+        &mut self,
+        place: Place,
+        program: ProgramSpec,
+        waiter: Waiter,
+        deadline: HolderTime,
+        out: &mut Outbox,
+    ) {
+        if let Some(here) = self.occupied(&place) {
+            let answer = match &mut here.body {
+                Body::Program(program) => program.start_again(waiter),
+                Body::Address(_) => Some(refused(format!("'{}' is an address here", place.resource))),
+            };
+            return answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
+        }
+        if self.add(&place, Body::Program(Program::starting(waiter)), waiter, out) {
+            out.push(Effect::Spawn { place, program, deadline });
+        }
+    }
+
+    /// Takes an address over, or finds it taken over (L18). The caller has checked the place's right to start.
+    pub fn start_address(&mut self, place: Place, ip: IpResource, waiter: Waiter, out: &mut Outbox) {
+        if let Some(here) = self.occupied(&place) {
+            let answer = match &mut here.body {
+                Body::Address(address) => address.start_again(waiter),
+                Body::Program(_) => Some(refused(format!("'{}' is a program here", place.resource))),
+            };
+            return answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
+        }
+        if self.add(&place, Body::Address(Address::starting(ip.clone(), waiter)), waiter, out) {
+            out.push(Effect::StartAddress { place, ip });
+        }
+    }
+
+    /// What is there already under the same ownership, unless it is only the news of an end.
+    fn occupied(&mut self, place: &Place) -> Option<&mut Item> {
+        let key = key(place);
+        if self.items.get(&key).is_some_and(Item::is_gone) {
+            self.items.remove(&key);
+        }
+        self.items.get_mut(&key).filter(|item| item.place == *place)
+    }
+
+    fn add(&mut self, place: &Place, body: Body, waiter: Waiter, out: &mut Outbox) -> bool {
+        let key = key(place);
+        if let Some(other) = self.items.get(&key) {
+            out.answer(waiter, refused(format!("it is still here under token {}; stop that first", other.place.token)));
+            return false;
+        }
+        if self.items.len() >= ITEMS_MAX {
+            out.answer(waiter, refused(format!("{ITEMS_MAX} resources are up on this node, and no more are allowed")));
+            return false;
+        }
+        self.last_number += 1;
+        self.items.insert(key, Item { place: place.clone(), number: self.last_number, body });
+        true
+    }
+
+    /// Stops a program in good order. One that is not here is stopped.
+    pub fn stop_program(
+        &mut self,
+        place: &Place,
+        signal: i32,
+        grace: Millis,
+        waiter: Waiter,
+        now: HolderTime,
+        out: &mut Outbox,
+    ) {
+        let Some(item) = self.stoppable(place, waiter, out) else { return };
+        let answer = match &mut item.body {
+            Body::Program(program) => program.stop(place, signal, grace, Asker::Agent(waiter), now, out),
+            Body::Address(_) => Some(refused(format!("'{}' is an address here", place.resource))),
+        };
+        answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
+    }
+
+    /// Gives an address up. One that is not here is given up.
+    pub fn stop_address(&mut self, place: &Place, waiter: Waiter, out: &mut Outbox) {
+        let Some(item) = self.stoppable(place, waiter, out) else { return };
+        let answer = match &mut item.body {
+            Body::Address(address) => address.stop(place, Asker::Agent(waiter), out),
+            Body::Program(_) => Some(refused(format!("'{}' is a program here", place.resource))),
+        };
+        answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
+    }
+
+    /// The item to stop; none if there is nothing to do, and then that is answered.
+    fn stoppable(&mut self, place: &Place, waiter: Waiter, out: &mut Outbox) -> Option<&mut Item> {
+        let key = key(place);
+        if self.items.get(&key).is_some_and(|item| item.is_gone() && item.place == *place) {
+            self.items.remove(&key);
+        }
+        let Some(item) = self.items.get_mut(&key) else {
+            out.answer(waiter, Outcome::Ok);
+            return None;
+        };
+        if item.place != *place {
+            let why = format!("what is here runs under token {}, not {}", item.place.token, place.token);
+            out.answer(waiter, refused(why));
+            return None;
+        }
+        Some(item)
+    }
+
+    /// Whether anything of a package is here that is not gone.
+    pub fn has_any_of(&self, package: &PackageName) -> bool {
+        self.items.values().any(|item| item.place.package == *package && !item.is_gone())
+    }
+
+    /// Whether anything at all is here that is not gone.
+    pub fn is_empty(&self) -> bool {
+        self.items.values().all(Item::is_gone)
+    }
+
+    /// A package was released: the news of its ends is of no more interest.
+    pub fn forget(&mut self, package: &PackageName) {
+        self.items.retain(|(name, _), item| name != package || !item.is_gone());
+    }
+
+    /// Something happened to a program.
+    pub fn program_event(&mut self, place: &Place, event: ProgramEvent, deadline_passed: bool, out: &mut Outbox) {
+        let key = key(place);
+        let Some(item) = self.items.get_mut(&key).filter(|item| item.place == *place) else { return };
+        let Body::Program(program) = &mut item.body else { return };
+        let ProgramEvent::Gone { by_deadline } = event else { return program.event(place, event, out) };
+        let place = place.clone();
+        match program.gone(by_deadline || deadline_passed, out) {
+            End::Exited(exit) if !out.is_attached() => return program.leave_untold(exit),
+            End::Exited(exit) => out.tell(FromKeeper::Exited { place, exit }),
+            End::Lapsed(why) => out.tell(FromKeeper::Lapsed { place, why }),
+            End::Answered => {}
+        }
+        self.items.remove(&key);
+    }
+
+    /// Something happened to an address.
+    pub fn address_event(&mut self, place: &Place, event: AddressEvent, now: HolderTime, out: &mut Outbox) {
+        let key = key(place);
+        let Some(item) = self.items.get_mut(&key).filter(|item| item.place == *place) else { return };
+        let Body::Address(address) = &mut item.body else { return };
+        match address.event(event, now, out) {
+            Step::Here => {}
+            Step::Gone => drop(self.items.remove(&key)),
+            Step::Lapsed(why) => {
+                self.items.remove(&key);
+                out.tell(FromKeeper::Lapsed { place: place.clone(), why });
+            }
+        }
+    }
+
+    /// Whether any leash's deadline matters.
+    pub fn has_armed(&self) -> bool {
+        self.items.values().any(|item| match &item.body {
+            Body::Program(program) => program.is_armed(),
+            Body::Address(_) => false,
+        })
+    }
+
+    /// The lease's end has moved: so do the deadlines of the leashes (rule 22).
+    pub fn arm(&self, deadline: HolderTime, out: &mut Outbox) {
+        for item in self.items.values() {
+            match &item.body {
+                Body::Program(program) if program.is_armed() => {
+                    out.push(Effect::Arm { place: item.place.clone(), deadline });
+                }
+                Body::Program(_) | Body::Address(_) => {}
+            }
+        }
+    }
+
+    /// The leashes' deadline has passed: the kernel has killed them, and this makes sure of it. Addresses are the
+    /// guard's, which closes by itself.
+    pub fn lapse_programs(&mut self, why: &str, out: &mut Outbox) {
+        for item in self.items.values_mut() {
+            match &mut item.body {
+                Body::Program(program) => program.lapse(&item.place, why, out),
+                Body::Address(_) => {}
+            }
+        }
+    }
+
+    /// The right to run anything has ended: everything is ended at once.
+    pub fn lapse_all(&mut self, why: &str, out: &mut Outbox) {
+        self.lapse_programs(why, out);
+        for item in self.items.values_mut() {
+            match &mut item.body {
+                Body::Address(address) if address.is_wanted() => {
+                    // The keeper's own wish has no answer.
+                    let _none = address.stop(&item.place, Asker::Keeper { why }, out);
+                }
+                Body::Program(_) | Body::Address(_) => {}
+            }
+        }
+    }
+
+    /// The keeper itself stops everything in good order: of each package the item started last, then the one before.
+    /// To be called again whenever something is gone.
+    pub fn tear_down(&mut self, why: &str, now: HolderTime, out: &mut Outbox) {
+        let mut last: BTreeMap<PackageName, u64> = BTreeMap::new();
+        for item in self.items.values().filter(|item| !item.is_gone()) {
+            let number = last.entry(item.place.package.clone()).or_default();
+            *number = item.number.max(*number);
+        }
+        for item in self.items.values_mut().filter(|item| last.get(&item.place.package) == Some(&item.number)) {
+            let asker = Asker::Keeper { why };
+            let _none = match &mut item.body {
+                Body::Program(program) if program.is_wanted() => {
+                    program.stop(&item.place, SIGTERM, Millis::from(TEARDOWN_GRACE), asker, now, out)
+                }
+                Body::Address(address) if address.is_wanted() => address.stop(&item.place, asker, out),
+                Body::Program(_) | Body::Address(_) => None,
+            };
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: HolderTime, out: &mut Outbox) {
+        for item in self.items.values_mut() {
+            match &mut item.body {
+                Body::Program(program) => program.tick(&item.place, now, out),
+                Body::Address(address) => address.tick(&item.place, now, out),
+            }
+        }
+    }
+
+    /// When to be called with [`Self::tick`].
+    pub fn wake(&self) -> Option<HolderTime> {
+        let wakes = self.items.values().filter_map(|item| match &item.body {
+            Body::Program(program) => program.wake(),
+            Body::Address(address) => address.wake(),
+        });
+        wakes.min()
+    }
+
+    /// What is up, for an agent that attaches. Ends that no agent has been told of are told with it.
+    pub fn hand_over(&mut self) -> Vec<Running> {
+        let shown = self.items.values().filter_map(|item| {
+            let what = match &item.body {
+                Body::Program(program) => program.shown(),
+                Body::Address(address) => address.shown(),
+            };
+            what.map(|what| Running { place: item.place.clone(), what })
+        });
+        let shown = shown.collect();
+        self.items.retain(|_, item| !item.is_gone());
+        shown
+    }
+}
+
+impl Item {
+    fn is_gone(&self) -> bool {
+        match &self.body {
+            Body::Program(program) => program.is_gone(),
+            Body::Address(_) => false,
+        }
+    }
+}
+
+fn key(place: &Place) -> (PackageName, ResourceName) {
+    (place.package.clone(), place.resource.clone())
+}
+
+fn refused(why: String) -> Outcome {
+    Outcome::Refused { why }
+}

@@ -1,0 +1,137 @@
+//! The keeper's core, pure: datagrams, frames, outcomes and time in, effects out.
+//!
+//! The daemon around it is a poll loop; the simulator is another driver of the same code.
+//!
+//! - `ports`: inputs, effects, clocks. `outbox`, `waiter`: where effects and answers go.
+//! - `tenure`: this keeper's own session. `voter`: promises to other holders. `collect`: the asking side of an expiry.
+//! - `inventory`, `program`, `address`: what is up. `tokens`: which ownerships may start anything (rule 20).
+//! - `agent`: what the agent says. `operations`: what it wants done. `survey`: questions to other keepers.
+//! - `messages`: what other keepers say. `due`: what time brings.
+
+mod address;
+mod agent;
+mod collect;
+mod due;
+mod inventory;
+pub mod limits;
+mod messages;
+mod operations;
+mod outbox;
+mod ports;
+mod program;
+mod survey;
+mod tenure;
+mod tokens;
+mod voter;
+mod waiter;
+
+pub use ports::{AddressEvent, Effect, Input, Now, ProgramEvent, Settings};
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use self::agent::Agent;
+use self::collect::Collections;
+use self::due::Leaving;
+use self::inventory::Inventory;
+use self::outbox::Outbox;
+use self::survey::Surveys;
+use self::tenure::Tenure;
+use self::tokens::Tokens;
+use self::voter::Voter;
+use crate::engine::lease::{Knowledge, Message};
+use crate::engine::{HolderTime, NodeId};
+use crate::keeper::protocol::{Configuration, FromKeeper};
+
+/// The state of one keeper's life.
+#[derive(Clone, Debug)]
+pub struct Core {
+    settings: Settings,
+    /// Who this node is; none until the agent has said so.
+    configuration: Option<Configuration>,
+    knowledge: Knowledge,
+    tenure: Tenure,
+    voter: Voter,
+    collections: Collections,
+    surveys: Surveys,
+    tokens: Tokens,
+    inventory: Inventory,
+    agent: Agent,
+    leaving: Leaving,
+    /// When the agent is told of the lease again although nothing has changed.
+    view_at: HolderTime,
+    out: Outbox,
+    /// Messages from this node to itself: a voter's keeper is its own voter too.
+    mail: VecDeque<Message>,
+}
+
+impl Core {
+    /// A keeper's life begins, with nothing of an earlier one left on the node (rule 5).
+    pub fn new(settings: Settings, now: Now) -> Self {
+        Self {
+            configuration: None,
+            knowledge: Knowledge::default(),
+            tenure: Tenure::default(),
+            voter: Voter::new(settings.nonce, now.voter),
+            collections: Collections::default(),
+            surveys: Surveys::new(settings.nonce),
+            tokens: Tokens::default(),
+            inventory: Inventory::default(),
+            agent: Agent::new(now.holder),
+            leaving: Leaving::default(),
+            view_at: now.holder,
+            out: Outbox::default(),
+            mail: VecDeque::new(),
+            settings,
+        }
+    }
+
+    /// Takes an input, and does whatever else is due by now.
+    pub fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Tick => {}
+            Input::Datagram { from, message } => self.receive(from, message, now),
+            Input::AgentConnected | Input::AgentGone => self.agent_changed(),
+            Input::Frame(frame) => self.frame(frame, now),
+            Input::Program { place, event } => {
+                let passed = self.leash_deadline().is_none_or(|deadline| deadline <= now.holder);
+                self.inventory.program_event(&place, event, passed, &mut self.out);
+            }
+            Input::Address { place, event } => self.inventory.address_event(&place, event, now.holder, &mut self.out),
+            Input::Terminate => self.leave(now),
+        }
+        self.do_due(now);
+        self.out.take()
+    }
+
+    /// How long nothing is due if nothing happens.
+    pub fn next_wake(&self, now: Now) -> Duration {
+        let holder = self.wake_holder().map(|at| at.since(now.holder));
+        let voter = self.wake_voter().map(|at| at.since(now.voter));
+        holder.into_iter().chain(voter).min().unwrap_or(limits::LEASE_VIEW_EVERY)
+    }
+
+    /// What the keeper knows of the log.
+    pub fn knowledge(&self) -> &Knowledge {
+        &self.knowledge
+    }
+
+    /// This node, once the agent has said so.
+    fn node(&self) -> Option<NodeId> {
+        self.configuration.as_ref().map(|c| c.node)
+    }
+
+    /// When the leashes kill: T less the margin (rule 22). None without a lease.
+    fn leash_deadline(&self) -> Option<HolderTime> {
+        self.tenure.given().map(|until| until.back(self.settings.leash_margin))
+    }
+
+    fn tell_lease(&mut self, now: Now) {
+        let view = self.tenure.view(now.holder);
+        self.view_at = now.holder + limits::LEASE_VIEW_EVERY;
+        self.out.tell(FromKeeper::Lease(view));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! What the agent wants done, and what rules say to it.
+
+use super::Core;
+use super::outbox::Outbox;
+use super::ports::{Effect, Now};
+use super::survey::Subject;
+use super::waiter::Waiter;
+use crate::engine::{HolderTime, NodeId, Token};
+use crate::keeper::protocol::{Op, Outcome, Place};
+use crate::package::PackageName;
+
+/// Who waits for an operation of the current connection.
+pub(super) fn waiter(out: &Outbox, id: u64) -> Waiter {
+    Waiter { connection: out.connection(), id }
+}
+
+impl Core {
+    pub(super) fn operate(&mut self, waiter: Waiter, op: Op, now: Now) {
+        match op {
+            Op::StartIp { place, ip } => match self.admit(&place, now) {
+                Ok(_) => self.inventory.start_address(place, ip, waiter, &mut self.out),
+                Err(why) => self.out.answer(waiter, Outcome::Refused { why }),
+            },
+            Op::StartProgram { place, program } => match self.admit(&place, now) {
+                Ok(deadline) => self.inventory.start_program(place, program, waiter, deadline, &mut self.out),
+                Err(why) => self.out.answer(waiter, Outcome::Refused { why }),
+            },
+            Op::StopIp { place } => self.inventory.stop_address(&place, waiter, &mut self.out),
+            Op::StopProgram { place, signal, grace } => {
+                self.inventory.stop_program(&place, signal, grace, waiter, now.holder, &mut self.out);
+            }
+            Op::Release { package, token } => {
+                let outcome = self.release(&package, token);
+                self.out.answer(waiter, outcome);
+            }
+            Op::Announce => {
+                self.out.push(Effect::Announce);
+                self.out.answer(waiter, Outcome::Ok);
+            }
+            Op::Reach { nodes } => self.survey(Subject::Reach, waiter, nodes, now),
+            Op::AskSets { nodes } => self.survey(Subject::Sets, waiter, nodes, now),
+        }
+    }
+
+    /// Whether anything may start at this place, and when it dies unless the lease goes on (rules 13, 20 and 22).
+    fn admit(&mut self, place: &Place, now: Now) -> Result<HolderTime, String> {
+        if let Some(why) = self.why_no_starts() {
+            return Err(why);
+        }
+        let held = self.tenure.held().ok_or("this node holds no session now")?;
+        if held != place.session {
+            return Err(format!("the ownership is of session {}, this node's session is {held}", place.session));
+        }
+        let deadline = self.leash_deadline().ok_or_else(|| format!("session {held} has no lease yet"))?;
+        if deadline <= now.holder {
+            return Err(format!("the lease of session {held} is about to run out"));
+        }
+        self.tokens.admit(&place.package, place.token)?;
+        Ok(deadline)
+    }
+
+    /// Rule 20: recorded with everything of the package down.
+    fn release(&mut self, package: &PackageName, token: Token) -> Outcome {
+        if self.inventory.has_any_of(package) {
+            let why = format!("something of '{package}' is still up here; stop it first, nothing was released");
+            return Outcome::Refused { why };
+        }
+        self.tokens.release(package, token);
+        self.inventory.forget(package);
+        Outcome::Ok
+    }
+
+    fn survey(&mut self, subject: Subject, waiter: Waiter, nodes: Vec<NodeId>, now: Now) {
+        if let Err(why) = self.surveys.begin(subject, waiter, nodes, now.voter) {
+            self.out.answer(waiter, Outcome::Refused { why });
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What goes into the keeper's core and what comes out: values only.
+
+use std::time::Duration;
+
+use crate::engine::lease::Message;
+use crate::engine::{HolderTime, NodeId, Nonce, VoterTime};
+use crate::keeper::protocol::{Configuration, Exit, FromKeeper, Place, ProgramSpec, ToKeeper};
+use crate::package::IpResource;
+
+/// One reading of the node's clocks, made right before the input is handed in. Sends happen after it, so its `holder`
+/// is a t0, and a datagram's `voter` is read after its receipt (rule 3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// For what this node holds.
+    pub holder: HolderTime,
+    /// For what this node waits for.
+    pub voter: VoterTime,
+}
+
+/// What is fixed for a keeper's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Names this life (rule 4).
+    pub nonce: Nonce,
+    /// Silence of the agent after which renewals stop.
+    pub agent_grace: Duration,
+    /// How long before T leashes are armed (rule 22): more where SCHED_FIFO is refused.
+    pub leash_margin: Duration,
+    /// `fifo` or `best-effort`.
+    pub scheduling: String,
+    /// This program's version.
+    pub program: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time passed; asked for by `next_wake`.
+    Tick,
+    /// An authenticated datagram.
+    Datagram {
+        /// Its sender.
+        from: NodeId,
+        /// Its content.
+        message: Message,
+    },
+    /// An agent has connected; its `Hello` has not come yet. It replaces any earlier one.
+    AgentConnected,
+    /// The agent's connection is gone.
+    AgentGone,
+    /// The agent said something.
+    Frame(ToKeeper),
+    /// Something happened to a program.
+    Program {
+        /// Which one.
+        place: Place,
+        /// What.
+        event: ProgramEvent,
+    },
+    /// Something happened to an address.
+    Address {
+        /// Which one.
+        place: Place,
+        /// What.
+        event: AddressEvent,
+    },
+    /// Somebody wants this process to end in good order.
+    Terminate,
+}
+
+/// What happens to a program between [`Effect::Spawn`] and [`ProgramEvent::Gone`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramEvent {
+    /// Its main process runs.
+    Started {
+        /// Its process id on the host.
+        pid: i32,
+    },
+    /// It could not be started.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// Its main process has ended; others of its namespace may live.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+    /// Its namespace's init is gone, and everything in it. The last event, always.
+    Gone {
+        /// The leash's deadline ended it.
+        by_deadline: bool,
+    },
+}
+
+/// What happens to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressEvent {
+    /// It answers.
+    Up,
+    /// It could not be taken over; nothing of it is left.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// It was given up; nothing of it is left.
+    Down,
+    /// It could not be given up; it is silent, but still there.
+    Stuck {
+        /// Why.
+        why: String,
+    },
+    /// The guard closed by itself and the address was deleted.
+    Lapsed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send a datagram, one copy over every link. To [`crate::net::datagram::JOINER`]: to where the last one came from.
+    Send {
+        /// To whom; never this node itself.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Tell the agent, if there is one.
+    Tell(FromKeeper),
+    /// Write a sentence to the keeper's own log.
+    Log {
+        /// The sentence.
+        text: String,
+    },
+    /// Close the agent's connection once everything told has been written.
+    Disconnect {
+        /// Why, for the log.
+        why: String,
+    },
+    /// Who this node is and whom it talks to.
+    Configure(Box<Configuration>),
+    /// Start a leash, armed from its first moment, and the program in it.
+    Spawn {
+        /// Its place, by which it is named from now on.
+        place: Place,
+        /// What to run.
+        program: ProgramSpec,
+        /// When it dies.
+        deadline: HolderTime,
+    },
+    /// Move a leash's deadline.
+    Arm {
+        /// Which leash.
+        place: Place,
+        /// When it dies.
+        deadline: HolderTime,
+    },
+    /// Signal a program's main process.
+    Signal {
+        /// Which program.
+        place: Place,
+        /// Signal number.
+        signal: i32,
+    },
+    /// Kill a leash, and with it everything in it.
+    Kill {
+        /// Which one.
+        place: Place,
+    },
+    /// Take an address over.
+    StartAddress {
+        /// Its place, by which it is named from now on.
+        place: Place,
+        /// Which address.
+        ip: IpResource,
+    },
+    /// Give an address up.
+    StopAddress {
+        /// Which one.
+        place: Place,
+    },
+    /// Announce every address held.
+    Announce,
+    /// Elements may last until this less the guard's own margin; none: no lease, nothing may be opened or extended.
+    Lease {
+        /// The lease's end T.
+        until: Option<HolderTime>,
+    },
+    /// Everything is down: end the process.
+    Exit,
+}
