@@ -1,1 +1,15 @@
 //! The operating system, and nowhere else.
+//!
+//! - [`clock`]: the one place that reads clocks.
+//! - [`sched`]: real-time scheduling, locked memory, protection from the OOM killer, and their reset for programs.
+//! - [`process`]: processes held by descriptor, so that a number that was used again is never signalled.
+//! - [`kill_timer`]: a kernel timer that kills its own process at an absolute time.
+//! - [`packets`]: local sockets that keep message boundaries and carry descriptors and process ids.
+//! - [`users`]: users and groups by name or number.
+
+pub mod clock;
+pub mod kill_timer;
+pub mod packets;
+pub mod process;
+pub mod sched;
+pub mod users;

@@ -2,7 +2,9 @@
 //! addresses and enforces deadlines; and the leash, one per resource that runs code.
 //!
 //! - [`core`]: every decision of the keeper, pure.
+//! - [`leash`]: what ends a program with its lease, whatever happens to this process.
 //! - `protocol`: what agent and keeper say to each other on `<run>/keeper.sock`.
 
 pub mod core;
+pub mod leash;
 pub mod protocol;
