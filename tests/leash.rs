@@ -272,9 +272,7 @@ fn lateness_of_the_end() {
         let init = parent(pid);
         let deadline = after(100);
         bench.leash.arm(deadline).unwrap();
-        for frozen in [init] {
-            kill(Pid::from_raw(frozen), Signal::SIGSTOP).unwrap();
-        }
+        kill(Pid::from_raw(init), Signal::SIGSTOP).unwrap();
         let gone = bench.leash.gone_fd().unwrap().try_clone_to_owned().unwrap();
         let mut fds = [PollFd::new(gone.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::from(5000u16)).unwrap();
