@@ -6,10 +6,17 @@
 //! - [`kill_timer`]: a kernel timer that kills its own process at an absolute time.
 //! - [`packets`]: local sockets that keep message boundaries and carry descriptors and process ids.
 //! - [`users`]: users and groups by name or number.
+//! - [`netlink`]: links, addresses, nftables, sockets of an address.
+//! - [`arp`], [`nd`]: probes and announcements of an address, as bytes.
+//! - [`tap`]: the packet socket that carries them.
 
+pub mod arp;
 pub mod clock;
 pub mod kill_timer;
+pub mod nd;
+pub mod netlink;
 pub mod packets;
 pub mod process;
 pub mod sched;
+pub mod tap;
 pub mod users;

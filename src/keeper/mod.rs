@@ -3,8 +3,12 @@
 //!
 //! - [`core`]: every decision of the keeper, pure.
 //! - [`leash`]: what ends a program with its lease, whatever happens to this process.
+//! - [`guard`]: the bookkeeping of lease elements in the kernel, pure.
+//! - [`ip`]: the address worker: takes floating addresses over, guards them, gives them up.
 //! - `protocol`: what agent and keeper say to each other on `<run>/keeper.sock`.
 
 pub mod core;
+pub mod guard;
+pub mod ip;
 pub mod leash;
 pub mod protocol;
