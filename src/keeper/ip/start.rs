@@ -22,6 +22,7 @@ const PROBE_WAIT: Duration = Duration::from_millis(15);
 impl Worker {
     /// Begins to take an address over. Answered now or once the probes are over.
     pub fn start(&mut self, place: Place, ip: IpResource) {
+        self.retry_stuck();
         match self.held.get(&place) {
             // Already up under the same token: adopted (L18).
             Some(held) if held.ip == ip && held.phase != Phase::Stuck => {
@@ -41,6 +42,14 @@ impl Worker {
         }
         if let Err(why) = self.set(&place, &ip) {
             self.failed(&place, Act::Up, why);
+        }
+    }
+
+    /// What could not be deleted earlier may go now; what still cannot stays shut.
+    fn retry_stuck(&mut self) {
+        let stuck = self.held.iter().filter(|(_, held)| held.phase == Phase::Stuck);
+        for place in stuck.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
+            let _ = self.take_away(&place);
         }
     }
 

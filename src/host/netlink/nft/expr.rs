@@ -36,7 +36,7 @@ pub enum Judgement {
 
 impl Judgement {
     /// As the data of an element or an immediate.
-    pub fn data(&self) -> DataAttribute {
+    pub fn verdict(&self) -> DataAttribute {
         let attributes = match self {
             Judgement::Drop => vec![VerdictAttribute::Code(Verdict::Other(DROP))],
             Judgement::Accept => vec![VerdictAttribute::Code(Verdict::Other(ACCEPT))],
@@ -110,6 +110,9 @@ pub fn absent_from(set: &str) -> Expression {
 
 /// The rule's end.
 pub fn judge(judgement: &Judgement) -> Expression {
-    Expressions::Immediate(vec![Immediate::DestinationRegister(Register::Verdict), Immediate::Data(judgement.data())])
-        .into()
+    Expressions::Immediate(vec![
+        Immediate::DestinationRegister(Register::Verdict),
+        Immediate::Data(judgement.verdict()),
+    ])
+    .into()
 }

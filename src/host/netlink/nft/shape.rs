@@ -134,7 +134,7 @@ impl Shape {
         };
         let element = vec![
             SetElementAttribute::Key(DataAttribute::Value(octets(ip))),
-            SetElementAttribute::Data(Judgement::Jump(chain).data()),
+            SetElementAttribute::Data(Judgement::Jump(chain).verdict()),
         ];
         let element = NfTablesMessage::NewSetElement(message(map_of(ip), element));
         batch.push("map an address", family, NLM_F_CREATE, element);
