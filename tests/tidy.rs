@@ -115,7 +115,6 @@ const IMPURE: &[&str] = &[
 fn is_pure(source: &Source) -> Found {
     let pure = matches!(source.layer(), "package" | "engine")
         || source.path.starts_with("keeper/core")
-        || source.path.starts_with("keeper/guard")
         || source.path.starts_with("keeper/guard");
     if !pure {
         return vec![];

@@ -17,7 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use pkgctl::engine::profile::lease_length;
 use pkgctl::engine::{HolderTime, SessionId, Token};
-use pkgctl::keeper::ip::{Act, Event, IpWorker, Lease, Order, Setup};
+use pkgctl::keeper::ip::{Act, Clock, Event, IpWorker, Lease, Order, Setup};
 use pkgctl::keeper::protocol::Place;
 use pkgctl::package::{IpResource, Millis, PackageName, ResourceName};
 
@@ -137,8 +137,11 @@ enum Feed {
 /// The body of the keeper process; returns at once in any other.
 pub fn child() {
     let Some(run) = std::env::var_os(CHILD) else { return };
-    let setup =
-        Setup { clock: Arc::new(now), record: Path::new(&run).join("addresses.json"), on_thread: Arc::new(|_| {}) };
+    let setup = Setup {
+        clock: Clock::reading(now),
+        record: Path::new(&run).join("addresses.json"),
+        on_thread: Arc::new(|_| {}),
+    };
     let worker = IpWorker::start(setup).expect("the worker starts");
     let (send, orders) = mpsc::channel();
     thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| send.send(line)));

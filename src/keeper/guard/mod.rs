@@ -60,10 +60,12 @@ pub fn horizon(t: HolderTime) -> HolderTime {
 }
 
 /// The timeout to ask the kernel for, so that the element lives no longer than `length` on the holder's clock: the
-/// kernel counts jiffies of CLOCK_MONOTONIC, whose rate may differ by rho/2 (rule 2). Whole milliseconds, rounded down;
-/// zero means that it is too short to ask for, never "for ever".
-pub fn kernel_timeout(length: Duration) -> Duration {
-    let shortened = length - length * u32::try_from(RHO_PERMILLE).unwrap_or(u32::MAX) / 2000;
+/// kernel counts jiffies of CLOCK_MONOTONIC, which may run slower by rho/2, or by `slow` if that was measured to be more
+/// (a part of one; rule 2). Whole milliseconds, rounded down; zero means that it is too short to ask for, never "for
+/// ever".
+pub fn kernel_timeout(length: Duration, slow: f64) -> Duration {
+    let allowed = f64::from(u32::try_from(RHO_PERMILLE).unwrap_or(u32::MAX)) / 2000.0;
+    let shortened = length.mul_f64(1.0 - slow.max(allowed).min(1.0));
     Duration::from_millis(u64::try_from(shortened.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -33,8 +33,11 @@ fn a_slice_is_two_fifths_of_the_ttl_and_renewed_six_times() {
 
 #[test]
 fn the_kernel_is_asked_for_less_than_the_length_and_never_for_no_timeout() {
-    assert_eq!(kernel_timeout(MS(600)), MS(597));
-    assert_eq!(kernel_timeout(Duration::from_micros(900)), Duration::ZERO);
+    assert_eq!(kernel_timeout(MS(600), 0.0), MS(597));
+    assert_eq!(kernel_timeout(MS(600), 0.08), MS(552), "a clock slewed hard is allowed for");
+    assert_eq!(kernel_timeout(MS(600), -0.08), MS(597));
+    assert_eq!(kernel_timeout(MS(600), f64::NAN), MS(597));
+    assert_eq!(kernel_timeout(Duration::from_micros(900), 0.0), Duration::ZERO);
     assert!(2 * Pace::of(Millis(400)).least_gain() > MS(10), "what is asked for never rounds to zero");
 }
 

@@ -32,6 +32,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::engine::HolderTime;
+use crate::host::clock;
 use crate::host::netlink::NetlinkError;
 use crate::keeper::protocol::Place;
 use crate::package::{IpResource, Millis, PackageName};
@@ -39,8 +40,36 @@ use crate::package::{IpResource, Millis, PackageName};
 /// Orders that may wait; an operator's node holds far fewer addresses.
 const ORDERS_MAX: usize = 1024;
 
-/// Reads the holder's clock (rule 2).
-pub type Clock = Arc<dyn Fn() -> HolderTime + Send + Sync>;
+/// The holder's clock (rule 2), and how slow the kernel's timers run against it.
+#[derive(Clone)]
+pub struct Clock {
+    now: Arc<dyn Fn() -> HolderTime + Send + Sync>,
+    slow: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl Clock {
+    /// The node's clock.
+    pub fn of(clock: Arc<clock::Clock>) -> Self {
+        let rates = Arc::clone(&clock);
+        Self {
+            now: Arc::new(move || clock.now().holder),
+            slow: Arc::new(move || rates.skewed().unwrap_or_default().max(0.0)),
+        }
+    }
+
+    /// Any other clock that runs with the kernel's timers.
+    pub fn reading(now: impl Fn() -> HolderTime + Send + Sync + 'static) -> Self {
+        Self { now: Arc::new(now), slow: Arc::new(|| 0.0) }
+    }
+
+    fn now(&self) -> HolderTime {
+        (self.now)()
+    }
+
+    fn slow(&self) -> f64 {
+        (self.slow)()
+    }
+}
 
 /// What the worker needs to begin.
 #[derive(Clone)]

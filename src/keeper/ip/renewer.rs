@@ -85,10 +85,10 @@ impl Renewer {
         let port = nft.port();
         let (calls, inbox) = mpsc::sync_channel(CALLS_MAX);
         let shared = Arc::new(Shared::default());
-        let looked_at = (setup.clock)();
+        let looked_at = setup.clock.now();
         let mut keep = Keep {
             nft,
-            clock: Arc::clone(&setup.clock),
+            clock: setup.clock.clone(),
             shared: Arc::clone(&shared),
             lost,
             open: BTreeMap::new(),
@@ -193,17 +193,17 @@ impl Keep {
                 let _ = self.shut(slot);
                 (self.lost)(Loss { slot, grant: opened.grant, cause: Cause::NoLease });
             }
-            self.looked_at = (self.clock)();
+            self.looked_at = self.clock.now();
             return IDLE;
         };
         let pace = Pace::of(lease.ttl);
-        let mut next_look = (self.clock)() + IDLE;
+        let mut next_look = self.clock.now() + IDLE;
         for slot in self.open.keys().copied().collect::<Vec<_>>() {
             if let Some(until) = self.look_at(slot, &pace) {
                 next_look = next_look.min(until);
             }
         }
-        self.looked_at = (self.clock)();
+        self.looked_at = self.clock.now();
         next_look.since(self.looked_at)
     }
 
@@ -211,7 +211,7 @@ impl Keep {
     fn look_at(&mut self, slot: Slot, pace: &Pace) -> Option<HolderTime> {
         let lease = self.shared.lease()?;
         let opened = self.open.get(&slot)?;
-        let now = (self.clock)();
+        let now = self.clock.now();
         match opened.slice.next(now, lease.until, pace) {
             Next::Wait(until) => Some(until),
             Next::Renew(renewal) => self.renew(slot, renewal, now, &lease, pace),
@@ -231,9 +231,9 @@ impl Keep {
         lease: &Lease,
         pace: &Pace,
     ) -> Option<HolderTime> {
-        let outcome = self.commit(&element::renew(slot, kernel_timeout(renewal.length())));
+        let outcome = self.commit(&element::renew(slot, self.timeout(renewal.length())));
         // Read after the acknowledgement: the commit came before it.
-        let after = (self.clock)();
+        let after = self.clock.now();
         let opened = self.open.get_mut(&slot)?;
         let cause = match outcome {
             Ok(()) => match opened.slice.renewed(renewal, after) {
@@ -286,14 +286,14 @@ impl Keep {
         for _ in 0..GRANT_ATTEMPTS_MAX {
             let lease = self.shared.lease().ok_or(GrantError::NoLease)?;
             let pace = Pace::of(lease.ttl);
-            let now = (self.clock)();
+            let now = self.clock.now();
             let permitting = Permitting::begin(now, lease.until, &pace).ok_or(GrantError::TooLate)?;
             self.permit(slot, permitting.length()).map_err(GrantError::Kernel)?;
-            let permit = permitting.permitted((self.clock)());
+            let permit = permitting.permitted(self.clock.now());
             let granting = permit.grant(lease.until, &pace).ok_or(GrantError::TooLate)?;
-            match self.commit(&element::grant(slot, kernel_timeout(granting.length()))) {
+            match self.commit(&element::grant(slot, self.timeout(granting.length()))) {
                 Ok(()) => {
-                    if let Renewed::Held(slice) = granting.granted((self.clock)()) {
+                    if let Renewed::Held(slice) = granting.granted(self.clock.now()) {
                         self.grants += 1;
                         self.open.insert(slot, Opened { grant: self.grants, slice });
                         return Ok(self.grants);
@@ -313,7 +313,7 @@ impl Keep {
     fn permit(&mut self, slot: Slot, length: Duration) -> Result<(), BatchError> {
         // One left from an attempt that was given up must not stand in for the new one: its bound is not known.
         self.commit(&element::clear_permit(slot))?;
-        self.commit(&element::permit(slot, kernel_timeout(length)))
+        self.commit(&element::permit(slot, self.timeout(length)))
     }
 
     /// Deletes the element in both tables; that there is none is no error.
@@ -329,11 +329,15 @@ impl Keep {
         outcome
     }
 
+    fn timeout(&self, length: Duration) -> Duration {
+        kernel_timeout(length, self.clock.slow())
+    }
+
     /// Commits and keeps the longest time it took.
     fn commit(&mut self, batch: &Batch) -> Result<(), BatchError> {
-        let before = (self.clock)();
+        let before = self.clock.now();
         let outcome = self.nft.commit(batch);
-        let took = u64::try_from((self.clock)().since(before).as_nanos()).unwrap_or(u64::MAX);
+        let took = u64::try_from(self.clock.now().since(before).as_nanos()).unwrap_or(u64::MAX);
         self.shared.longest_ns.fetch_max(took, Ordering::Relaxed);
         outcome
     }

@@ -103,7 +103,7 @@ impl Worker {
         let nft = Nft::open()?;
         let rules = RulesetWatch::open(&[nft.port(), renewer.port()])?;
         Ok(Self {
-            clock: Arc::clone(&setup.clock),
+            clock: setup.clock.clone(),
             route: Route::open()?,
             links: RouteWatch::open()?,
             record: Record::open(&setup.record),
@@ -141,7 +141,7 @@ impl Worker {
 
     /// The present reading of the holder's clock.
     pub fn now(&self) -> HolderTime {
-        (self.clock)()
+        self.clock.now()
     }
 
     pub fn done(&self, place: &Place, act: Act) {
