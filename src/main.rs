@@ -3,16 +3,32 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// A process of ours that no operator starts: chosen by the first argument, before the command line is parsed.
-type Inner = (&'static str, fn(&[OsString]) -> ExitCode);
+use pkgctl::{keeper, lab};
 
-const INNER: &[Inner] = &[("leash", pkgctl::keeper::leash::run)];
+/// What one hidden role does with the arguments after its name.
+type Role = fn(&[OsString]) -> ExitCode;
+
+/// Roles of the binary that no person types: processes that pkgctl starts for itself. They come before all parsing for
+/// people, because they must start fast and their arguments are nobody's interface.
+const ROLES: &[(&str, Role)] = &[
+    ("leash", keeper::leash::run),
+    ("lab-bed", |words| lab::bed_main(&texts(words))),
+    ("lab-init", |words| lab::init_main(&texts(words))),
+    ("lab-enter", |words| lab::enter_main(&texts(words))),
+    ("lab-observe", |words| lab::observe_main(&texts(words))),
+    ("demo-program", |words| lab::program_main(&texts(words))),
+];
+
+fn texts(words: &[OsString]) -> Vec<String> {
+    words.iter().map(|word| word.to_string_lossy().into_owned()).collect()
+}
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let inner = arguments.first().and_then(|first| INNER.iter().find(|(name, _)| first == name));
-    match inner {
-        Some((_, run)) => run(&arguments[1..]),
-        None => ExitCode::from(2),
+    if let [role, rest @ ..] = arguments.as_slice()
+        && let Some((_, run)) = ROLES.iter().find(|(name, _)| role == name)
+    {
+        return run(rest);
     }
+    ExitCode::from(2)
 }
