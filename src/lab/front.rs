@@ -48,13 +48,16 @@ fn io(what: &'static str) -> impl FnOnce(Error) -> LabError {
     move |source| LabError::Io { what, source }
 }
 
+/// The command a node runs, by node.
+type CommandOf = Box<dyn Fn(&Place) -> Vec<String> + Send + Sync>;
+
 /// A cluster of nodes and a client in namespaces on this machine. Dropping it takes everything down and leaves nothing.
 ///
 /// All methods may be called from any thread; those that order something of the bed take turns.
 pub struct Lab {
     bed: Mutex<Bed>,
     places: BTreeMap<String, Place>,
-    command: Box<dyn Fn(&Place) -> Vec<String> + Send + Sync>,
+    command: CommandOf,
     inits: Mutex<BTreeMap<String, i32>>,
     privileged: bool,
     realtime: bool,

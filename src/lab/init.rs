@@ -143,10 +143,8 @@ impl Service {
 
     /// Waits for a child's end or for the time to start the command again.
     fn wait(&self) -> Result<(bool, bool)> {
-        let mut fds = [
-            PollFd::new(self.children.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.delay.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            [PollFd::new(self.children.as_fd(), PollFlags::POLLIN), PollFd::new(self.delay.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

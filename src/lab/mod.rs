@@ -14,8 +14,8 @@
 //! - `probe` (`pkgctl lab-observe`) is the outside client; [`Observer`] drives it.
 //! - [`verdict`] computes outages and double activity from probes and beats. Pure.
 
-mod bed;
 mod beats;
+mod bed;
 mod bridge;
 mod cut;
 mod enter;
@@ -36,8 +36,8 @@ mod spec;
 mod userns;
 pub mod verdict;
 
-pub use bed::main as bed_main;
 pub use beats::{Life, read_lives};
+pub use bed::main as bed_main;
 pub use enter::main as enter_main;
 pub use front::{Lab, LabError, Output};
 pub use init::main as init_main;

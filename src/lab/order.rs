@@ -39,24 +39,44 @@ pub(super) struct BedNode {
 /// One order; each is answered once.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    PowerOn { node: String, command: Vec<String> },
-    PowerOff { node: String },
+    PowerOn {
+        node: String,
+        command: Vec<String>,
+    },
+    PowerOff {
+        node: String,
+    },
     /// Puts the node's cable into this state.
-    Cable { node: String, cut: Option<Direction> },
+    Cable {
+        node: String,
+        cut: Option<Direction>,
+    },
 }
 
 /// What the bed says. `Waiting`, `Ready` and `NotPermitted` answer the [`BedSpec`], the others an [`Order`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// Another lab is on this machine; this one waits for it. `Ready` follows.
-    Waiting { holder: String },
+    Waiting {
+        holder: String,
+    },
     /// The bridge stands. `privileged`: without a user namespace. `realtime`: SCHED_FIFO is granted here.
-    Ready { privileged: bool, realtime: bool },
+    Ready {
+        privileged: bool,
+        realtime: bool,
+    },
     /// No lab can be had here at all.
-    NotPermitted { reason: String },
+    NotPermitted {
+        reason: String,
+    },
     /// Done; `at` was read just before the first effect, `pid` is the node's init as this machine numbers it.
-    Done { at: Moment, pid: Option<i32> },
-    Failed { reason: String },
+    Done {
+        at: Moment,
+        pid: Option<i32>,
+    },
+    Failed {
+        reason: String,
+    },
 }
 
 /// Writes one line.

@@ -53,7 +53,8 @@ struct Arguments {
 
 /// Probes until its standard input ends, then waits for the probes under way.
 pub fn main(args: &[String]) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(["pkgctl lab-observe"].into_iter().chain(args.iter().map(|a| &**a))) {
+    let arguments = match Arguments::try_parse_from(["pkgctl lab-observe"].into_iter().chain(args.iter().map(|a| &**a)))
+    {
         Ok(arguments) => arguments,
         Err(e) => e.exit(),
     };
@@ -148,7 +149,9 @@ mod tests {
     fn only_the_demo_programs_own_answer_counts() {
         let good = b"HTTP/1.1 200 OK\r\ncontent-length: 33\r\n\r\n{\"node\":\"n1\",\"token\":7,\"at\":42}\n";
         assert_eq!(parse(good).unwrap(), Reply { node: "n1".to_owned(), token: 7, at: Moment(42) });
-        for other in [&b""[..], b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 500 Oh\r\n\r\n{\"node\":\"n1\",\"token\":7,\"at\":42}"] {
+        for other in
+            [&b""[..], b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 500 Oh\r\n\r\n{\"node\":\"n1\",\"token\":7,\"at\":42}"]
+        {
             assert!(parse(other).is_err());
         }
     }

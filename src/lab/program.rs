@@ -53,10 +53,11 @@ pub struct Reply {
 
 /// Serves until it is killed.
 pub fn main(args: &[String]) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(["pkgctl demo-program"].into_iter().chain(args.iter().map(|a| &**a))) {
-        Ok(arguments) => arguments,
-        Err(e) => e.exit(),
-    };
+    let arguments =
+        match Arguments::try_parse_from(["pkgctl demo-program"].into_iter().chain(args.iter().map(|a| &**a))) {
+            Ok(arguments) => arguments,
+            Err(e) => e.exit(),
+        };
     match serve(&arguments) {
         Ok(never) => match never {},
         Err(e) => {

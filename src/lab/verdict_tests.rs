@@ -50,7 +50,8 @@ fn an_outage_runs_from_the_last_answered_probe_to_the_next() {
 
 #[test]
 fn an_outage_that_does_not_end_counts_to_the_end_of_the_window() {
-    let probes: Vec<Probe> = (0..=10).map(|i| answered(i * 5, 1, "n1", 3)).chain((11..100).map(|i| failed(i * 5))).collect();
+    let probes: Vec<Probe> =
+        (0..=10).map(|i| answered(i * 5, 1, "n1", 3)).chain((11..100).map(|i| failed(i * 5))).collect();
     let verdict = judge(&fault(50, 1000), &probes, &[], EVERY);
     assert_eq!(verdict.outage, ms(950));
     assert_eq!(verdict.first_other, None);
@@ -101,12 +102,7 @@ fn two_nodes_under_one_token_are_two_actors() {
 
 #[test]
 fn a_restart_in_place_and_a_return_are_no_double_activity() {
-    let lives = [
-        life("n1", 3, 0..=100),
-        life("n1", 3, 150..=250),
-        life("n2", 9, 300..=400),
-        life("n1", 14, 450..=550),
-    ];
+    let lives = [life("n1", 3, 0..=100), life("n1", 3, 150..=250), life("n2", 9, 300..=400), life("n1", 14, 450..=550)];
     assert_eq!(double(&lives), Duration::ZERO);
 }
 
