@@ -26,6 +26,8 @@ pub enum PeerCall {
     Propose = 6,
     /// A question to one node's agent (what runs, what does your keeper reach).
     Ask = 7,
+    /// Raft: how far must a linearizable read have applied; for the leader.
+    ReadIndex = 8,
 }
 
 impl TryFrom<u8> for PeerCall {
@@ -39,6 +41,7 @@ impl TryFrom<u8> for PeerCall {
             5 => Self::Transfer,
             6 => Self::Propose,
             7 => Self::Ask,
+            8 => Self::ReadIndex,
             other => return Err(other),
         })
     }

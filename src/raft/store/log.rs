@@ -31,6 +31,7 @@ pub struct LogStore {
     memory: Arc<Mutex<Memory>>,
     queue: WriterQueue,
     health: Health,
+    any_start: bool,
 }
 
 struct Memory {
@@ -67,7 +68,7 @@ impl LogStore {
     pub fn new(loaded: Loaded, queue: WriterQueue, health: Health) -> Self {
         let Loaded { entries, vote, committed, purged, leftovers: _ } = loaded;
         let memory = Memory { entries: entries.into(), vote, committed, purged };
-        Self { memory: Arc::new(Mutex::new(memory)), queue, health }
+        Self { memory: Arc::new(Mutex::new(memory)), queue, health, any_start: false }
     }
 
     /// Adds entries right after the last one; they can be read at once, and `done` is called when they are durable.
@@ -78,7 +79,7 @@ impl LogStore {
         let mut memory = self.memory();
         let mut writes = Vec::with_capacity(records.len());
         let mut held = Vec::with_capacity(records.len());
-        let first = memory.last().map_or(0, |mark| mark.index + 1);
+        let first = memory.last().map_or_else(|| self.first_ever(&records), |mark| mark.index + 1);
         for (expected, record) in (first..).zip(records) {
             if record.mark.index != expected {
                 return Err(io::Error::other(format!("entry {} came where {expected} was due", record.mark)));
@@ -193,6 +194,18 @@ impl LogStore {
     /// Closes the store after everything queued; `done` is called when its files and its lock are free.
     pub fn close(&self, done: Done) {
         self.queue.close(done);
+    }
+
+    /// The index of a log's first entry. Openraft's logs begin at 0, but its storage suite's do not all.
+    fn first_ever(&self, records: &[LogRecord]) -> u64 {
+        if self.any_start { records.first().map_or(0, |record| record.mark.index) } else { 0 }
+    }
+
+    /// Lets the log begin at any index, for openraft's suite. Such a store is refused when it is opened again.
+    #[cfg(test)]
+    pub fn with_any_start(mut self) -> Self {
+        self.any_start = true;
+        self
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -94,6 +94,16 @@ impl SnapshotFiles {
         self.read_newest().map_err(|e| self.health.fail("reading the newest snapshot", &e).into())
     }
 
+    /// Whether the newest snapshot is that one.
+    ///
+    /// # Errors
+    /// When the directory cannot be read; then the store has failed.
+    pub fn holds(&self, head: &SnapshotHead) -> io::Result<bool> {
+        self.health.check()?;
+        let names = self.names().map_err(|e| self.health.fail("listing the snapshots", &e))?;
+        Ok(names.last() == Some(&name(head)))
+    }
+
     /// Stores a snapshot durably and drops all but the last two.
     ///
     /// # Errors

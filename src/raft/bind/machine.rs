@@ -1,0 +1,145 @@
+//! Openraft's state machine on `engine::apply`: in memory, rebuilt at start from the newest snapshot and the log.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{AsyncRuntime, OptionalSend};
+
+use super::types::{
+    LogId, RaftSnapshot, SnapshotMeta, StoredMembers, Types, described, log_id, mark, record, stored_membership,
+};
+use crate::raft::applied::AppliedState;
+use crate::raft::feed::Feed;
+use crate::raft::store::snapshot::{SealedSnapshot, SnapshotFiles};
+
+/// Where waiting for the disk happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskTime {
+    /// On threads of their own.
+    #[default]
+    Threads,
+    /// As a pause of that length on the runtime's clock, for simulated runtimes, in which real threads have no time.
+    Simulated(Duration),
+}
+
+/// What was applied, shared with everyone who reads it.
+pub struct Shared {
+    /// The state. Locked before any line of the feed.
+    pub applied: Arc<RwLock<AppliedState>>,
+    /// Who follows the log.
+    pub feed: Feed,
+}
+
+/// The state machine.
+pub struct Machine<Rt> {
+    shared: Arc<Shared>,
+    snapshots: SnapshotFiles,
+    disk_time: DiskTime,
+    _runtime: PhantomData<fn() -> Rt>,
+}
+
+impl<Rt: AsyncRuntime> Machine<Rt> {
+    /// A state machine over that state and those files.
+    pub fn new(shared: Arc<Shared>, snapshots: SnapshotFiles, disk_time: DiskTime) -> Self {
+        Self { shared, snapshots, disk_time, _runtime: PhantomData }
+    }
+}
+
+impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
+    type SnapshotData = SealedSnapshot;
+    type SnapshotBuilder = Builder<Rt>;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembers)> {
+        let applied = self.shared.applied.read().unwrap_or_else(PoisonError::into_inner);
+        let membership = stored_membership(&applied.head).map_err(io::Error::other)?;
+        Ok((applied.head.last.map(log_id), membership))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = Result<EntryResponder<Types<Rt>>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let record = record(entry);
+            let reply = {
+                let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
+                let (reply, facts) = applied.apply(record.mark, &record.payload);
+                self.shared.feed.step(applied.state.applied, &facts);
+                reply
+            };
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder<Rt> {
+        let applied = self.shared.applied.read().unwrap_or_else(PoisonError::into_inner);
+        Builder {
+            applied: applied.clone(),
+            snapshots: self.snapshots.clone(),
+            disk_time: self.disk_time,
+            _runtime: PhantomData,
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SealedSnapshot) -> io::Result<()> {
+        let claimed = meta.last_log_id.map(mark);
+        if claimed != data.snapshot.head.last {
+            let found = data.snapshot.head.last;
+            return Err(io::Error::other(format!("a snapshot said to reach {claimed:?} reaches {found:?}")));
+        }
+        // At start openraft installs what is there already.
+        if !self.snapshots.holds(&data.snapshot.head)? {
+            save::<Rt>(&self.snapshots, data.clone(), self.disk_time).await?;
+        }
+        let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
+        *applied = data.snapshot.into();
+        self.shared.feed.whole();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
+        self.snapshots.newest()?.map(|sealed| described(sealed).map_err(io::Error::other)).transpose()
+    }
+}
+
+/// One snapshot being made.
+pub struct Builder<Rt> {
+    applied: AppliedState,
+    snapshots: SnapshotFiles,
+    disk_time: DiskTime,
+    _runtime: PhantomData<fn() -> Rt>,
+}
+
+impl<Rt: AsyncRuntime> RaftSnapshotBuilder<Types<Rt>> for Builder<Rt> {
+    type SnapshotData = SealedSnapshot;
+
+    async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
+        let sealed = SealedSnapshot::seal(self.applied.snapshot());
+        save::<Rt>(&self.snapshots, sealed.clone(), self.disk_time).await?;
+        described(sealed).map_err(io::Error::other)
+    }
+}
+
+async fn save<Rt: AsyncRuntime>(files: &SnapshotFiles, sealed: SealedSnapshot, disk_time: DiskTime) -> io::Result<()> {
+    match disk_time {
+        DiskTime::Simulated(latency) => {
+            Rt::sleep(latency).await;
+            files.save(&sealed)
+        }
+        DiskTime::Threads => {
+            let (sender, receiver) = oneshot::channel();
+            let files = files.clone();
+            let run = move || drop(sender.send(files.save(&sealed)));
+            std::thread::Builder::new().name("pkgctl-snapshot".into()).spawn(run)?;
+            receiver.await.unwrap_or_else(|_| Err(io::Error::other("the snapshot's thread ended")))
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Openraft's calls to other nodes, over the `Peers` port.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{RPCOption, RPCTypes};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AsyncRuntime, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::types::{RaftSnapshot, RaftVote, Types, log_id, mark, record, vote, vote_of};
+use super::wire::{Answer, Append, Appended, Ask, Asked, Transfer, Transferred, encode_snapshot};
+use crate::engine::NodeId;
+use crate::engine::codec::{decode, encode};
+use crate::raft::peers::{PeerCall, PeerError, Peers};
+use crate::raft::record::{Member, Vote};
+use crate::raft::store::snapshot::SealedSnapshot;
+
+/// Makes connections to nodes.
+pub struct Network<Rt, P> {
+    /// This node.
+    pub me: NodeId,
+    /// The port.
+    pub peers: P,
+    /// How long a request with entries may take.
+    pub append_within: Duration,
+    /// The runtime.
+    pub runtime: PhantomData<fn() -> Rt>,
+}
+
+/// One other node.
+pub struct Remote<Rt, P> {
+    me: NodeId,
+    peers: P,
+    append_within: Duration,
+    to: NodeId,
+    at: Member,
+    _runtime: PhantomData<fn() -> Rt>,
+}
+
+impl<Rt: AsyncRuntime, P: Peers> RaftNetworkFactory<Types<Rt>> for Network<Rt, P> {
+    type Network = Remote<Rt, P>;
+
+    async fn new_client(&mut self, target: u64, member: &Member) -> Remote<Rt, P> {
+        Remote {
+            me: self.me,
+            peers: self.peers.clone(),
+            append_within: self.append_within,
+            to: NodeId(target),
+            at: *member,
+            _runtime: PhantomData,
+        }
+    }
+}
+
+impl<Rt: AsyncRuntime, P: Peers> Remote<Rt, P> {
+    async fn call<A: DeserializeOwned>(
+        &self,
+        call: PeerCall,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<A, RPCError<Types<Rt>>> {
+        let answer = self.peers.call(self.to, self.at.address, call, body, within).await;
+        let bytes = answer.map_err(|e| match e {
+            PeerError::Timeout { within, .. } => {
+                RPCError::Timeout(Timeout { action: kind(call), id: self.me.0, target: self.to.0, timeout: within })
+            }
+            // Openraft waits before it tries an unreachable node again; a broken connection breaks again at once.
+            PeerError::Unreachable { .. } | PeerError::Broken { .. } => unreachable(e),
+        })?;
+        let answer: Answer<A> = decode(&bytes).map_err(unreachable)?;
+        answer.map_err(unreachable)
+    }
+
+    async fn ask<A: DeserializeOwned>(
+        &self,
+        call: PeerCall,
+        question: &impl Serialize,
+        within: Duration,
+    ) -> Result<A, RPCError<Types<Rt>>> {
+        self.call(call, encode(question), within).await
+    }
+
+    async fn ask_vote(
+        &self,
+        call: PeerCall,
+        rpc: VoteRequest<Types<Rt>>,
+        within: Duration,
+    ) -> Result<VoteResponse<Types<Rt>>, RPCError<Types<Rt>>> {
+        let ask = Ask { vote: vote(&rpc.vote), last: rpc.last_log_id.map(mark), transfer: rpc.leadership_transfer };
+        let asked: Asked = self.ask(call, &ask, within).await?;
+        Ok(VoteResponse { vote: vote_of(asked.vote), vote_granted: asked.granted, last_log_id: asked.last.map(log_id) })
+    }
+}
+
+impl<Rt: AsyncRuntime, P: Peers> RaftNetworkV2<Types<Rt>> for Remote<Rt, P> {
+    type SnapshotData = SealedSnapshot;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types<Rt>>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types<Rt>>, RPCError<Types<Rt>>> {
+        let within = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_within };
+        let append = Append {
+            vote: vote(&rpc.vote),
+            after: rpc.prev_log_id.map(mark),
+            entries: rpc.entries.into_iter().map(record).collect(),
+            committed: rpc.leader_commit.map(mark),
+        };
+        let appended: Appended = self.ask(PeerCall::Append, &append, within).await?;
+        Ok(match appended {
+            Appended::All => AppendEntriesResponse::Success,
+            Appended::UpTo(last) => AppendEntriesResponse::PartialSuccess(last.map(log_id)),
+            Appended::Conflict => AppendEntriesResponse::Conflict,
+            Appended::HigherVote(higher) => AppendEntriesResponse::HigherVote(vote_of(higher)),
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types<Rt>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types<Rt>>, RPCError<Types<Rt>>> {
+        self.ask_vote(PeerCall::Vote, rpc, option.soft_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types<Rt>>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types<Rt>>, RPCError<Types<Rt>>> {
+        self.ask_vote(PeerCall::PreVote, rpc, option.soft_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        leader: RaftVote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types<Rt>>, StreamingError<Types<Rt>>> {
+        let body = encode_snapshot(vote(&leader), &snapshot.snapshot.bytes);
+        let sending = self.call::<Vote>(PeerCall::Snapshot, body, option.soft_ttl());
+        match Rt::select2(cancel, sending).await {
+            openraft::async_runtime::Select2::First(closed) => Err(StreamingError::Closed(closed)),
+            openraft::async_runtime::Select2::Second(answer) => {
+                Ok(SnapshotResponse::new(vote_of(answer.map_err(streaming)?)))
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Types<Rt>>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types<Rt>>, RPCError<Types<Rt>>> {
+        let transfer = Transfer {
+            from: vote(req.from_leader()),
+            to: NodeId(*req.to_node_id()),
+            last: req.last_log_id().copied().map(mark),
+        };
+        let done: Transferred = self.ask(PeerCall::Transfer, &transfer, option.soft_ttl()).await?;
+        Ok(match done {
+            Transferred::Taken => Ok(()),
+            Transferred::VoteChanged(actual) => {
+                Err(TransferLeaderError::VoteChanged { expected: req.from_leader().clone(), actual: vote_of(actual) })
+            }
+            Transferred::Behind(actual) => Err(TransferLeaderError::LogNotFlushed {
+                expected: req.last_log_id().copied(),
+                actual: actual.map(log_id),
+            }),
+        })
+    }
+}
+
+fn kind(call: PeerCall) -> RPCTypes {
+    match call {
+        PeerCall::Append | PeerCall::Propose | PeerCall::ReadIndex | PeerCall::Ask => RPCTypes::AppendEntries,
+        PeerCall::Vote | PeerCall::PreVote => RPCTypes::Vote,
+        PeerCall::Snapshot => RPCTypes::InstallSnapshot,
+        PeerCall::Transfer => RPCTypes::TransferLeader,
+    }
+}
+
+fn unreachable<Rt: AsyncRuntime>(why: impl ToString) -> RPCError<Types<Rt>> {
+    RPCError::Unreachable(Unreachable::from_string(why))
+}
+
+fn streaming<Rt: AsyncRuntime>(error: RPCError<Types<Rt>>) -> StreamingError<Types<Rt>> {
+    match error {
+        RPCError::Timeout(e) => StreamingError::Timeout(e),
+        RPCError::Unreachable(e) => StreamingError::Unreachable(e),
+        RPCError::Network(e) => StreamingError::Network(e),
+        RPCError::RemoteError(never) => match never.source {},
+    }
+}

@@ -1,0 +1,148 @@
+//! What the log says, step by step in log order, for whoever must keep up with it (rule 7).
+//!
+//! A reader gets the whole knowledge first and then every applied entry. One that falls behind by more than
+//! [`FEED_MAX`] steps, or across a snapshot, gets the whole again: it never gets a gap.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use async_channel::{Receiver, Sender};
+
+use super::applied::AppliedState;
+use crate::engine::LogIndex;
+use crate::engine::lease::{Fact, Knowledge, Learn};
+
+/// Steps that wait for one reader; more become one whole.
+pub const FEED_MAX: usize = 1024;
+
+enum Waiting {
+    Steps(VecDeque<(LogIndex, Vec<Fact>)>),
+    Whole,
+}
+
+struct Line {
+    waiting: Mutex<Waiting>,
+    bell: Sender<()>,
+}
+
+/// All readers of one node's log.
+#[derive(Default)]
+pub struct Feed {
+    lines: Mutex<Vec<Weak<Line>>>,
+}
+
+impl Feed {
+    /// A new reader; its first change is the whole.
+    pub fn subscribe(&self, applied: Arc<RwLock<AppliedState>>) -> Changes {
+        let (bell, rung) = async_channel::bounded(1);
+        let line = Arc::new(Line { waiting: Mutex::new(Waiting::Whole), bell });
+        line.ring();
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&line));
+        Changes { line, rung, applied }
+    }
+
+    /// An entry was applied. Called in log order, under the lock of the applied state.
+    pub fn step(&self, index: LogIndex, facts: &[Fact]) {
+        self.each(|waiting| match waiting {
+            Waiting::Steps(steps) if steps.len() < FEED_MAX => steps.push_back((index, facts.to_vec())),
+            Waiting::Steps(_) | Waiting::Whole => *waiting = Waiting::Whole,
+        });
+    }
+
+    /// The state was replaced.
+    pub fn whole(&self) {
+        self.each(|waiting| *waiting = Waiting::Whole);
+    }
+
+    /// Nothing more will come; readers end after what waits for them.
+    pub fn close(&self) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.drain(..).filter_map(|line| line.upgrade()).for_each(|line| {
+            line.bell.close();
+        });
+    }
+
+    fn each(&self, change: impl Fn(&mut Waiting)) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.retain(|line| {
+            let Some(line) = line.upgrade() else { return false };
+            change(&mut line.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            line.ring();
+            true
+        });
+    }
+}
+
+impl Line {
+    fn ring(&self) {
+        // Full means that it rings already, closed that nobody listens.
+        drop(self.bell.try_send(()));
+    }
+}
+
+/// One reader.
+pub struct Changes {
+    line: Arc<Line>,
+    rung: Receiver<()>,
+    applied: Arc<RwLock<AppliedState>>,
+}
+
+impl Changes {
+    /// The next change; none when consensus was shut down.
+    pub async fn next(&mut self) -> Option<Learn> {
+        loop {
+            if let Some(change) = self.take() {
+                return Some(change);
+            }
+            if self.rung.recv().await.is_err() {
+                return self.take();
+            }
+        }
+    }
+
+    /// The next change if there is one.
+    pub fn take(&mut self) -> Option<Learn> {
+        // In this order everywhere: the applied state, then a line. So no step slips between the two.
+        let applied = self.applied.read().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.line.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *waiting {
+            Waiting::Steps(steps) => steps.pop_front().map(|(index, facts)| Learn::Step { index, facts }),
+            Waiting::Whole => {
+                *waiting = Waiting::Steps(VecDeque::new());
+                Some(Learn::Whole(Knowledge::of(&applied.state)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::SessionId;
+
+    fn fact(id: u64) -> Vec<Fact> {
+        vec![Fact::Expired { session: SessionId(id) }]
+    }
+
+    #[test]
+    fn a_reader_gets_the_whole_then_steps_then_the_whole_again_when_it_falls_behind() {
+        let feed = Feed::default();
+        let applied = Arc::new(RwLock::new(AppliedState::default()));
+        let mut changes = feed.subscribe(applied.clone());
+        assert!(matches!(changes.take(), Some(Learn::Whole(_))));
+        assert_eq!(changes.take(), None);
+        feed.step(LogIndex(1), &fact(1));
+        feed.step(LogIndex(2), &[]);
+        assert_eq!(changes.take(), Some(Learn::Step { index: LogIndex(1), facts: fact(1) }));
+        assert_eq!(changes.take(), Some(Learn::Step { index: LogIndex(2), facts: Vec::new() }));
+
+        for index in 0..=FEED_MAX as u64 {
+            feed.step(LogIndex(3 + index), &fact(index));
+        }
+        let behind = Arc::make_mut(&mut applied.write().unwrap().state).applied = LogIndex(FEED_MAX as u64 + 3);
+        let () = behind;
+        let Some(Learn::Whole(known)) = changes.take() else { panic!("a gap") };
+        assert_eq!(known.index, LogIndex(FEED_MAX as u64 + 3));
+        assert_eq!(changes.take(), None);
+    }
+}
