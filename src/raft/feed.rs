@@ -76,7 +76,7 @@ impl Feed {
 impl Line {
     fn ring(&self) {
         // Full means that it rings already, closed that nobody listens.
-        drop(self.bell.try_send(()));
+        let _ = self.bell.try_send(());
     }
 }
 
@@ -139,8 +139,7 @@ mod tests {
         for index in 0..=FEED_MAX as u64 {
             feed.step(LogIndex(3 + index), &fact(index));
         }
-        let behind = Arc::make_mut(&mut applied.write().unwrap().state).applied = LogIndex(FEED_MAX as u64 + 3);
-        let () = behind;
+        Arc::make_mut(&mut applied.write().unwrap().state).applied = LogIndex(FEED_MAX as u64 + 3);
         let Some(Learn::Whole(known)) = changes.take() else { panic!("a gap") };
         assert_eq!(known.index, LogIndex(FEED_MAX as u64 + 3));
         assert_eq!(changes.take(), None);

@@ -2,6 +2,8 @@
 //!
 //! No openraft type leaves this folder; generic over its `AsyncRuntime`, so that the simulator can run it.
 //!
+//! - [`consensus`]: the public face: start, read, follow, end. [`propose`]: commands and linearizable reads.
+//!   [`members`]: membership and leadership. `service`: calls from other nodes. [`status`] and [`fit`]: how it is.
 //! - [`peers`]: the port through which consensus talks to other nodes.
 //! - `bind`: openraft's own ports, on our parts; the only place that names its types.
 //! - [`applied`] and [`feed`]: the state the log adds up to, and its changes in log order.
@@ -10,7 +12,23 @@
 
 pub mod applied;
 mod bind;
+pub mod consensus;
 pub mod feed;
+pub mod fit;
+pub mod members;
 pub mod peers;
+pub mod propose;
 pub mod record;
+mod service;
+pub mod status;
 pub mod store;
+
+pub use consensus::{Consensus, DiskTime, Options, StartError, create_store, identity};
+pub use feed::Changes;
+pub use fit::Unfit;
+pub use members::MembersError;
+pub use peers::{PeerCall, PeerError, PeerService, Peers};
+pub use propose::{Committed, ProposeError, ReadError};
+pub use status::{LeadershipWatch, PeerProgress, RaftStatus, Role};
+pub use store::identity::Identity;
+pub use store::load::OpenError;

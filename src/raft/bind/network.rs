@@ -170,7 +170,7 @@ impl<Rt: AsyncRuntime, P: Peers> RaftNetworkV2<Types<Rt>> for Remote<Rt, P> {
         Ok(match done {
             Transferred::Taken => Ok(()),
             Transferred::VoteChanged(actual) => {
-                Err(TransferLeaderError::VoteChanged { expected: req.from_leader().clone(), actual: vote_of(actual) })
+                Err(TransferLeaderError::VoteChanged { expected: *req.from_leader(), actual: vote_of(actual) })
             }
             Transferred::Behind(actual) => Err(TransferLeaderError::LogNotFlushed {
                 expected: req.last_log_id().copied(),

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::log::RaftLog;
 use super::machine::{DiskTime, Machine, Shared};
 use super::types::Types;
-use crate::engine::{ClusterId, NodeId};
+use crate::engine::{ClusterId, NodeId, Profile};
 use crate::raft::feed::Feed;
 use crate::raft::store::disk::RealDisk;
 use crate::raft::store::identity::{Identity, create};
@@ -26,7 +26,7 @@ struct Bed<T, Rt>(DiskTime, PhantomData<fn() -> (T, Rt)>);
 impl<T: Table, Rt: AsyncRuntime> StoreBuilder<Types<Rt>, RaftLog<Rt>, Machine<Rt>, TempDir> for Bed<T, Rt> {
     async fn build(&self) -> Result<(TempDir, RaftLog<Rt>, Machine<Rt>), StorageError<Types<Rt>>> {
         let dir = tempfile::tempdir().unwrap();
-        let identity = Identity { cluster: ClusterId(1), node: NodeId(0) };
+        let identity = Identity { cluster: ClusterId(1), node: NodeId(0), profile: Profile::Default };
         create::<T>(dir.path(), identity, Arc::new(RealDisk)).unwrap();
         let load::OpenStore { log, writer, snapshots, .. } = open::<T>(dir.path(), Arc::new(RealDisk)).unwrap();
         match self.0 {

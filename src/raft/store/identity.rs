@@ -17,7 +17,7 @@ use super::load::OpenError;
 use super::tail::TailFile;
 use super::{Table, Write, key, snapshot};
 use crate::engine::codec::seal;
-use crate::engine::{ClusterId, NodeId};
+use crate::engine::{ClusterId, NodeId, Profile};
 
 /// The identity's file in a node's state directory.
 pub const IDENTITY_FILE: &str = "node.json";
@@ -27,13 +27,15 @@ const LOCK_FILE: &str = "raft.lock";
 const BUILDING_DIR: &str = "raft.new";
 const VERSION: u8 = 1;
 
-/// Which node of which cluster.
+/// Which node of which cluster, and the intervals that it was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
     /// The node.
     pub node: NodeId,
+    /// The cluster's profile, fixed at its creation.
+    pub profile: Profile,
 }
 
 /// `node.json` as written.
@@ -43,6 +45,7 @@ struct NodeFile {
     version: u8,
     cluster: String,
     node: NodeId,
+    profile: Profile,
     engine: String,
 }
 
@@ -67,7 +70,7 @@ impl Identity {
             return Err(OpenError::Engine { dir: dir.into(), made_by: file.engine, this: T::NAME });
         }
         let cluster = u64::from_str_radix(&file.cluster, 16).map_err(|e| damaged(e.to_string()))?;
-        Ok(Some(Self { cluster: ClusterId(cluster), node: file.node }))
+        Ok(Some(Self { cluster: ClusterId(cluster), node: file.node, profile: file.profile }))
     }
 }
 
@@ -142,6 +145,7 @@ fn write_identity<T: Table>(dir: &Path, identity: Identity, disk: &dyn Disk) -> 
         version: VERSION,
         cluster: identity.cluster.to_string(),
         node: identity.node,
+        profile: identity.profile,
         engine: T::NAME.to_owned(),
     };
     let text = serde_json::to_string_pretty(&file).map_err(io::Error::other)? + "\n";

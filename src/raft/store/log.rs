@@ -185,6 +185,11 @@ impl LogStore {
         self.memory().last()
     }
 
+    /// How many writes were queued, and how many of those are answered.
+    pub fn progress(&self) -> (u64, u64) {
+        self.queue.progress()
+    }
+
     /// Whether nothing was ever written.
     pub fn is_unused(&self) -> bool {
         let memory = self.memory();

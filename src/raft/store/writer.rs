@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender, TryRecvError};
@@ -62,6 +64,14 @@ enum Message {
 pub struct WriterQueue {
     messages: Sender<Message>,
     health: Health,
+    progress: Arc<Progress>,
+}
+
+/// How many operations were queued, and how many of those are answered.
+#[derive(Default)]
+struct Progress {
+    queued: AtomicU64,
+    answered: AtomicU64,
 }
 
 impl WriterQueue {
@@ -71,7 +81,14 @@ impl WriterQueue {
     /// When the store has failed or is closed; then it is not queued, and not answered.
     pub fn push(&self, op: Op) -> io::Result<()> {
         self.health.check()?;
+        self.progress.queued.fetch_add(1, Ordering::Relaxed);
         self.send(Message::Op(op))
+    }
+
+    /// How many operations were queued, and how many of those are answered.
+    pub fn progress(&self) -> (u64, u64) {
+        let answered = self.progress.answered.load(Ordering::Relaxed);
+        (self.progress.queued.load(Ordering::Relaxed), answered)
     }
 
     /// Queues deletions of what nobody will read again; done when there is time.
@@ -109,6 +126,7 @@ pub struct Writer<T> {
     tail: TailFile,
     messages: Receiver<Message>,
     health: Health,
+    progress: Arc<Progress>,
     chores: VecDeque<Vec<Write>>,
     /// Taken from the queue but not fit for the group before it.
     held: Option<Message>,
@@ -126,8 +144,9 @@ impl<T: Table> Writer<T> {
     /// A writer and its queue.
     pub fn new(table: T, tail: TailFile, health: Health, lock: StoreLock) -> (Self, WriterQueue) {
         let (sender, messages) = async_channel::bounded(QUEUE_MAX);
-        let queue = WriterQueue { messages: sender, health: health.clone() };
-        (Self { table, tail, messages, health, chores: VecDeque::new(), held: None, _lock: lock }, queue)
+        let progress = Arc::<Progress>::default();
+        let queue = WriterQueue { messages: sender, health: health.clone(), progress: progress.clone() };
+        (Self { table, tail, messages, health, progress, chores: VecDeque::new(), held: None, _lock: lock }, queue)
     }
 
     /// Runs it as a thread of its own until it is closed.
@@ -244,6 +263,7 @@ impl<T: Table> Writer<T> {
             self.write_group(&mut group).map_err(|e| self.health.fail(doing, &e))
         });
         for op in group {
+            self.progress.answered.fetch_add(1, Ordering::Relaxed);
             if let Some(done) = op.done {
                 done(outcome.clone().map_err(io::Error::from));
             }

@@ -23,7 +23,7 @@ use super::log::LogStore;
 use super::snapshot::{SealedSnapshot, Snapshot, SnapshotFiles, SnapshotHead};
 use super::writer::Done;
 use crate::engine::command::{Command, Entry};
-use crate::engine::{ClusterId, NodeId, WallMillis};
+use crate::engine::{ClusterId, NodeId, Profile, WallMillis};
 use crate::raft::record::{LogMark, LogRecord, Payload, Vote};
 
 /// Runs each named test of the suite on both engines.
@@ -39,7 +39,7 @@ macro_rules! on_both {
 }
 use on_both;
 
-const IDENTITY: Identity = Identity { cluster: ClusterId(0xc0ffee), node: NodeId(3) };
+const IDENTITY: Identity = Identity { cluster: ClusterId(0xc0ffee), node: NodeId(3), profile: Profile::Default };
 
 /// A disk that counts syncs of the log and fails when told.
 #[derive(Default)]
