@@ -46,7 +46,8 @@ fn limit_of(kind: u8) -> usize {
             | PeerCall::PreVote
             | PeerCall::Transfer
             | PeerCall::Propose
-            | PeerCall::Ask,
+            | PeerCall::Ask
+            | PeerCall::ReadIndex,
         )
         | Err(_) => BODY_MAX_BYTES,
     }
@@ -63,7 +64,7 @@ impl Lane {
     fn of(call: PeerCall) -> Self {
         match call {
             PeerCall::Append | PeerCall::Vote | PeerCall::PreVote | PeerCall::Transfer => Lane::Consensus,
-            PeerCall::Snapshot | PeerCall::Propose | PeerCall::Ask => Lane::Work,
+            PeerCall::Snapshot | PeerCall::Propose | PeerCall::Ask | PeerCall::ReadIndex => Lane::Work,
         }
     }
 

@@ -22,6 +22,9 @@ use crate::raft::peers::{PeerCall, PeerError, Peers};
 use crate::raft::record::{Member, Vote};
 use crate::raft::store::snapshot::SealedSnapshot;
 
+/// Bytes of one append, unless its first entry alone is larger; well below what `net` accepts.
+const APPEND_BYTES: usize = 2 << 20;
+
 /// Makes connections to nodes.
 pub struct Network<Rt, P> {
     /// This node.
@@ -108,14 +111,18 @@ impl<Rt: AsyncRuntime, P: Peers> RaftNetworkV2<Types<Rt>> for Remote<Rt, P> {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<Rt>>, RPCError<Types<Rt>>> {
         let within = if rpc.entries.is_empty() { option.soft_ttl() } else { self.append_within };
-        let append = Append {
+        let mut append = Append {
             vote: vote(&rpc.vote),
             after: rpc.prev_log_id.map(mark),
             entries: rpc.entries.into_iter().map(record).collect(),
             committed: rpc.leader_commit.map(mark),
         };
-        let appended: Appended = self.ask(PeerCall::Append, &append, within).await?;
+        let whole = append.entries.len();
+        let body = encode_bounded(&mut append);
+        let sent = append.entries.last().map(|last| log_id(last.mark));
+        let appended: Appended = self.call(PeerCall::Append, body, within).await?;
         Ok(match appended {
+            Appended::All if append.entries.len() < whole => AppendEntriesResponse::PartialSuccess(sent),
             Appended::All => AppendEntriesResponse::Success,
             Appended::UpTo(last) => AppendEntriesResponse::PartialSuccess(last.map(log_id)),
             Appended::Conflict => AppendEntriesResponse::Conflict,
@@ -177,6 +184,18 @@ impl<Rt: AsyncRuntime, P: Peers> RaftNetworkV2<Types<Rt>> for Remote<Rt, P> {
                 actual: actual.map(log_id),
             }),
         })
+    }
+}
+
+/// Encodes a request, leaving away its last entries as long as it is too large and has more than one.
+fn encode_bounded(append: &mut Append) -> Vec<u8> {
+    loop {
+        let body = encode(append);
+        let entries = append.entries.len();
+        if body.len() <= APPEND_BYTES || entries <= 1 {
+            return body;
+        }
+        append.entries.truncate(entries / 2);
     }
 }
 
