@@ -1,7 +1,7 @@
 //! One lab at a time per machine: labs would take each other's CPU and spoil each other's measurements.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{Read, Result, Write};
+use std::io::{Read, Result, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -27,6 +27,7 @@ pub(super) fn acquire(waiting: impl FnOnce(&str) -> Result<()>) -> Result<Flock<
         Err((_, errno)) => return Err(errno.into()),
     };
     // For the message above only; a file of another user may not be writable, and the lock holds all the same.
+    lock.rewind()?;
     if lock.set_len(0).is_ok() {
         write!(lock, "pid {}", std::process::id())?;
     }
