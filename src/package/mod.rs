@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, no I/O. Names follow the field: a package is an ordered list of resources with one owner.
 
+pub mod conflict;
 pub mod definition;
 pub mod file;
 pub mod name;
@@ -10,9 +11,10 @@ pub mod problem;
 pub mod text;
 pub mod units;
 
+pub use conflict::{Conflict, conflicts};
 pub use definition::{IpResource, Kind, Package, ProgramResource, Resource};
 pub use name::{BadName, NodeName, PackageName, ResourceName};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
-pub use text::{check, diff, restart_needed};
+pub use text::{check, diff, restart_needed, to_toml};
 pub use units::Millis;

@@ -87,7 +87,10 @@ pub(super) fn explain(message: &str, line: &str) -> (String, String) {
         },
         (m, _) if m.starts_with("key with no value") => match line.trim().split_once(':') {
             Some((key, value)) => {
-                say("a key and its value are joined by '='", &format!("write {} = {}", key.trim(), value.trim()))
+                let value = value.trim();
+                let bare = !value.starts_with(['"', '\'', '[', '{']);
+                let value = if bare { format!("\"{value}\"") } else { value.to_owned() };
+                say("a key and its value are joined by '='", &format!("write {} = {value}", key.trim()))
             }
             None => say("this is no line of the form key = value", "write key = value, or begin a comment with #"),
         },
@@ -119,10 +122,15 @@ pub(super) fn explain(message: &str, line: &str) -> (String, String) {
     }
 }
 
+/// Whether the parser took a text without quotes for a number, a date or true.
 fn unquoted(message: &str, value: &str) -> bool {
-    let misread_number = ["invalid float", "invalid integer", "unexpected leading zero", "invalid date", "redundant"];
-    message.starts_with("string values must be quoted")
-        || (misread_number.iter().any(|m| message.starts_with(m)) && !value.starts_with(['"', '\'']))
+    let numbers = ["integer", "hexadecimal", "octal", "binary", "float", "mantissa", "fraction", "exponent"];
+    let invalid = message.strip_prefix("invalid ");
+    let misread = invalid.is_some_and(|what| {
+        what.starts_with("boolean") || what.starts_with("date") || numbers.iter().any(|n| what.starts_with(n))
+    });
+    let others = ["string values must be quoted", "unexpected leading zero", "redundant", "radix"];
+    (misread || others.iter().any(|m| message.starts_with(m))) && !value.starts_with(['"', '\''])
 }
 
 /// `[[resource` and `[resource]` with too few brackets, closed.

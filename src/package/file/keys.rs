@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Report;
-use super::suggest::{choice, nearest};
+use super::suggest::nearest;
 use crate::package::problem::quoted;
 use crate::package::{BadName, Millis};
 
@@ -39,7 +39,7 @@ impl<'t> Keys<'t> {
             let word = key.get_ref();
             let remedy = elsewhere(word).unwrap_or_else(|| match nearest(word, known) {
                 Some(meant) => format!("did you mean '{meant}'?"),
-                None => format!("take it out; the keys here are {}", choice(known)),
+                None => format!("take it out; keys here: {}", known.join(", ")),
             });
             report.add(key.span(), format!("{} has no key {}", self.whose, quoted(word)), remedy);
         }
@@ -87,7 +87,7 @@ impl<'t> Keys<'t> {
             Err(bad) => report.add(span, format!("{} is not a duration", quoted(given.get_ref())), bad.to_string()),
             Ok(length) if !limits.contains(&length) => report.add(
                 span,
-                format!("'{key}' must lie between {} and {}", limits.start(), limits.end()),
+                format!("'{key}' must lie between {} and {}", spoken(*limits.start()), spoken(*limits.end())),
                 format!("write for example {example}, which is the default"),
             ),
             Ok(length) => return length,
@@ -152,6 +152,11 @@ pub fn name<N: FromStr<Err = BadName>>(given: &At<&str>, report: &mut Report) ->
         report.add(given.span(), format!("{} is not a name", quoted(given.get_ref())), BadName::RULE);
     }
     name.ok()
+}
+
+/// A limit as people say it: `1day` rather than `86400s`.
+fn spoken(limit: Millis) -> humantime::FormattedDuration {
+    humantime::format_duration(limit.duration())
 }
 
 /// A value's type with its article.

@@ -97,26 +97,47 @@ fn opening_line(lines: &[String], line: usize, how: Break) -> usize {
 fn line_to_mend(lines: &[String], line: usize, opened: usize, how: Break) -> Option<usize> {
     match how {
         Break::Pair | Break::Header => Some(line),
-        Break::List(_) => {
-            // The list ends before the next `key =`; at the end of the text it ends with its last line.
-            let last = if line > opened && is_pair(&lines[line - 1]) { line - 1 } else { line };
-            (opened..=last).rev().find(|l| !lines[l - 1].trim().is_empty()).or(Some(opened))
-        }
+        Break::List(close) => Some(last_of_list(lines, opened, close)),
         Break::Rest => None,
     }
+}
+
+/// Where a list that is never closed was meant to end: before the next header or the next key of the table it is in.
+fn last_of_list(lines: &[String], opened: usize, close: char) -> usize {
+    let mut last = opened;
+    for (number, text) in (1..).zip(lines).skip(opened) {
+        let text = without_comment(text);
+        // Keys may follow in an inline table, but only after a comma.
+        let goes_on = without_comment(&lines[last - 1]).ends_with([',', '{']);
+        if is_header(text) || is_pair(text) && (close == ']' || !goes_on) {
+            break;
+        }
+        if !text.is_empty() {
+            last = number;
+        }
+    }
+    last
 }
 
 /// The line closed; none when all that helps is to blank it.
 fn mended(line: &str, how: Break) -> Option<String> {
     match how {
         Break::Header => closed_header(line),
-        Break::List(close) => Some(format!("{}{close}", line.split('#').next().unwrap_or_default())),
+        Break::List(close) => Some(format!("{}{close}", without_comment(line))),
         Break::Pair | Break::Rest => None,
     }
 }
 
 fn is_pair(line: &str) -> bool {
     line.split_once('=').is_some_and(|(key, _)| !key.trim().is_empty() && key.trim().chars().all(is_key_char))
+}
+
+fn is_header(line: &str) -> bool {
+    line.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start_matches('[').starts_with(is_key_char))
+}
+
+fn without_comment(line: &str) -> &str {
+    line.split('#').next().unwrap_or_default().trim_end()
 }
 
 fn first_word(text: &str) -> String {

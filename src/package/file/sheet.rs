@@ -71,13 +71,23 @@ impl Sheet {
 /// A problem at a place of a text, with that line as its excerpt.
 pub(super) fn place(lines: &[String], line: usize, column: usize, width: usize, what: &str, remedy: &str) -> Problem {
     let whole = lines.get(line - 1).map_or("", String::as_str);
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
     let excerpt: String = whole.chars().take(EXCERPT_MAX_CHARS).map(printable).collect();
     let shown = excerpt.chars().count();
     let width = width.min((shown + 1).saturating_sub(column)).max(1);
     // A place beyond the excerpt is told by its column alone.
     let excerpt = if column > shown + 1 { String::new() } else { excerpt };
-    Problem { line, column, what: what.to_owned(), remedy: remedy.to_owned(), excerpt, width }
+    let safe = |text: &str| text.chars().map(printable).collect();
+    Problem { line, column, what: safe(what), remedy: safe(remedy), excerpt, width }
+}
+
+/// A character as it may go to a terminal: nothing that moves the cursor or turns the direction of writing, so that
+/// what is shown is what is there. One character stays one column.
+fn printable(c: char) -> char {
+    match c {
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c if c.is_control() => ' ',
+        c => c,
+    }
 }
 
 /// Bytes of a line as a column from 1 and a width, both in characters; a span over several lines ends with the first.
@@ -118,6 +128,15 @@ mod tests {
         report.add(6..7, "what", "remedy");
         let problems = report.finish(&sheet).unwrap().problems;
         assert_eq!((problems[0].line, problems[0].column, problems[0].excerpt.as_str()), (2, 1, "b = 2"));
+    }
+
+    #[test]
+    fn nothing_of_a_file_can_steer_a_terminal() {
+        let shown = place(&["a\u{1b}b\u{202e}c\td".into()], 1, 1, 1, "x\u{1b}[2J", "y\ry");
+        assert_eq!(
+            (shown.excerpt.as_str(), shown.what.as_str(), shown.remedy.as_str()),
+            ("a b\u{fffd}c d", "x [2J", "y y")
+        );
     }
 
     #[test]

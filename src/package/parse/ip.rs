@@ -1,6 +1,7 @@
 //! The `ip` resource of a package file: a floating address on an interface.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use super::super::IpResource;
 use super::super::problem::quoted;
@@ -20,6 +21,13 @@ pub fn read(keys: &Keys<'_>, report: &mut Report) -> Option<IpResource> {
     let device = keys.need_text("device", DEVICE, report).and_then(|given| device(&given, report));
     let ((address, prefix), device) = (address?, device?);
     Some(IpResource { address, prefix, device })
+}
+
+/// The address alone, with its place, whatever is wrong with the rest; nothing is reported.
+pub fn floating(keys: &Keys<'_>) -> Option<(Range<usize>, IpAddr)> {
+    let value = keys.get("address")?;
+    let (address, _) = read_address(value.get_ref().as_str()?).ok()?;
+    Some((value.span(), address))
 }
 
 fn address(given: &At<&str>, report: &mut Report) -> Option<(IpAddr, u8)> {

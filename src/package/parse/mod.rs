@@ -118,4 +118,6 @@ fn resources(keys: &Keys<'_>, report: &mut Report) -> Option<Vec<super::Resource
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

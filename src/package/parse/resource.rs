@@ -1,7 +1,6 @@
 //! One `[[resource]]` of a package file: the keys of every kind, and which kind it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use toml::de::DeValue;
 
@@ -10,7 +9,7 @@ use super::super::{Kind, Millis, Resource, ResourceName};
 use super::{ip, program};
 use crate::package::file::keys::name;
 use crate::package::file::suggest::{choice, nearest};
-use crate::package::file::{At, Keys, Report};
+use crate::package::file::{Keys, Report};
 
 /// Keys of every resource.
 pub const KEYS: &[&str] = &["kind", "name", "start_timeout", "stop_timeout"];
@@ -83,26 +82,22 @@ pub fn is_key(key: &str) -> bool {
 /// Reads all resources of a file, in order; none when something was reported.
 pub fn read_all(tables: Vec<Keys<'_>>, report: &mut Report) -> Option<Vec<Resource>> {
     let names = names(&tables, report);
-    let mut addresses = BTreeMap::new();
-    let mut resources = Vec::new();
-    for (keys, name) in tables.into_iter().zip(names) {
-        let span = keys.get("address").map_or(keys.header.clone(), At::span);
-        let resource = read(keys, name, report);
-        if let Some((name, address)) = resource.as_ref().and_then(floating)
-            && let Some(first) = addresses.insert(address, name.clone())
-        {
-            let what = format!("{address} is the address of resource '{first}' already");
-            report.add(span, what, "give each ip resource an address of its own, or take this one out");
-        }
-        resources.push(resource);
-    }
+    check_addresses(&tables, &names, report);
+    let resources: Vec<_> = tables.into_iter().zip(names).map(|(keys, name)| read(keys, name, report)).collect();
     resources.into_iter().collect()
 }
 
-fn floating(resource: &Resource) -> Option<(&ResourceName, IpAddr)> {
-    match &resource.kind {
-        Kind::Ip(ip) => Some((&resource.name, ip.address)),
-        Kind::Program(_) => None,
+/// Reports an address that two resources have, whatever else is wrong with them.
+fn check_addresses(tables: &[Keys<'_>], names: &[Option<ResourceName>], report: &mut Report) {
+    let mut taken = BTreeMap::new();
+    for (keys, name) in tables.iter().zip(names) {
+        let is_ip = kind_of_table(keys).is_some_and(|word| matches!(word, Word::Ip));
+        let Some((span, address)) = ip::floating(keys).filter(|_| is_ip) else { continue };
+        if let Some(first) = taken.insert(address, name) {
+            let whose = first.as_ref().map_or_else(|| "an earlier resource".to_owned(), |n| format!("resource '{n}'"));
+            let what = format!("{address} is the address of {whose} already");
+            report.add(span, what, "give each ip resource an address of its own, or take this one out");
+        }
     }
 }
 
@@ -158,7 +153,7 @@ fn kind(keys: &Keys<'_>, report: &mut Report) -> Option<Word> {
     if known.is_none() {
         let (what, remedy) = if LATER_KINDS.contains(&word) {
             let what = format!("kind {} comes in a later version", quoted(word));
-            (what, format!("this version has the kinds {}", choice(KINDS)))
+            (what, format!("this version has the kinds {}", KINDS.join(" and ")))
         } else {
             let meant = nearest(word, KINDS).map(|k| format!("did you mean '{k}'?"));
             let listed = || format!("the kinds are {}", choice(KINDS));
@@ -175,7 +170,7 @@ fn read(mut keys: Keys<'_>, name: Option<ResourceName>, report: &mut Report) -> 
     let word = kind(&keys, report)?;
     word.whose().clone_into(&mut keys.whose);
     let known: Vec<&str> = KEYS.iter().chain(word.keys()).copied().collect();
-    keys.check(&known, |key| other_kind(word, key), report);
+    keys.check(&known, |key| elsewhere(word, key), report);
     let limits = TIMEOUT_MIN..=TIMEOUT_MAX;
     let start_timeout = keys.duration("start_timeout", word.timeout(), limits.clone(), report);
     let stop_timeout = keys.duration("stop_timeout", word.timeout(), limits, report);
@@ -186,7 +181,11 @@ fn read(mut keys: Keys<'_>, name: Option<ResourceName>, report: &mut Report) -> 
     Some(Resource { name: name?, start_timeout, stop_timeout, kind: kind? })
 }
 
-fn other_kind(word: Word, key: &str) -> Option<String> {
+/// Where a key that this kind does not have belongs.
+fn elsewhere(word: Word, key: &str) -> Option<String> {
+    if super::KEYS.contains(&key) {
+        return Some("it belongs to the package: move it above the first [[resource]]".to_owned());
+    }
     let other = match word {
         Word::Ip => Word::Program,
         Word::Program => Word::Ip,
