@@ -22,7 +22,7 @@ use pkgctl::engine::HolderTime;
 use pkgctl::engine::profile::lease_length;
 use pkgctl::host::netlink::nft::{Nft, Path, Shape, Slot, element};
 use pkgctl::host::netlink::route::{Address, Route};
-use pkgctl::host::tap::{Hears, Mac, Tap};
+use pkgctl::host::tap::{Frame, Hears, Mac, Tap};
 use pkgctl::package::Millis;
 use scene::{DEVICE, Scene, add_address, rename, scene, set_up};
 
@@ -227,6 +227,14 @@ fn a_renewal_of_an_element_that_has_run_out_is_refused() {
     });
 }
 
+/// An advertisement of the IPv6 address whose source is another one.
+fn claim_from_another_address() -> Frame {
+    let IpAddr::V6(target) = ip(VIP6) else { panic!("an IPv6 address") };
+    let mut frame = pkgctl::host::nd::announcement(mac_here(), target);
+    frame.bytes[8..24].copy_from_slice(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    frame
+}
+
 #[test]
 fn a_shut_guard_lets_probes_out_and_no_announcement() {
     scene("a_shut_guard_lets_probes_out_and_no_announcement", |scene| {
@@ -247,6 +255,7 @@ fn a_shut_guard_lets_probes_out_and_no_announcement() {
                 // A thawed keeper that announces what it no longer holds (rule 23).
                 assert!(tap.announce().is_err(), "the guard eats the announcement of {address} ({path:?})");
                 assert_eq!(scene.on_client(move || scene::neighbour(ip(address))), Some(gone));
+                assert!(tap.send(&claim_from_another_address()).is_err(), "the target counts, not the source");
             }
         }
         // The same frames are heard when the guard is open, so that the silence above means something.
@@ -256,6 +265,7 @@ fn a_shut_guard_lets_probes_out_and_no_announcement() {
         for address in [VIP4, VIP6] {
             let tap = Tap::open(index, mac_here(), ip(address), Hears::Later).expect("a tap");
             tap.announce().expect("it passes");
+            tap.send(&claim_from_another_address()).expect("it passes");
             assert_eq!(scene.on_client(move || scene::neighbour(ip(address))), Some(mac_here()));
         }
     });
