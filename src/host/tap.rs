@@ -139,11 +139,7 @@ impl Tap {
         Ok(None)
     }
 
-    /// Sends any packet on the interface.
-    ///
-    /// # Errors
-    /// As [`Tap::announce`].
-    pub fn send(&self, frame: &Frame) -> io::Result<()> {
+    fn send(&self, frame: &Frame) -> io::Result<()> {
         self.socket.send_to(&frame.bytes, &address(self.index, frame.ethertype, frame.to)).map(|_| ())
     }
 

@@ -2,12 +2,14 @@
 //! addresses and enforces deadlines; and the leash, one per resource that runs code.
 //!
 //! - [`core`]: every decision of the keeper, pure.
+//! - [`daemon`]: the process around it.
 //! - [`leash`]: what ends a program with its lease, whatever happens to this process.
 //! - [`guard`]: the bookkeeping of lease elements in the kernel, pure.
 //! - [`ip`]: the address worker: takes floating addresses over, guards them, gives them up.
 //! - `protocol`: what agent and keeper say to each other on `<run>/keeper.sock`.
 
 pub mod core;
+pub mod daemon;
 pub mod guard;
 pub mod ip;
 pub mod leash;

@@ -98,9 +98,10 @@ impl Core {
 
     /// The session ends now, whatever the reason: the kernel ends what ran under it, and this makes sure of it.
     pub(super) fn end_session(&mut self, why: &str, now: Now) {
+        let ttl = self.tenure.ttl();
         self.tenure.end();
         self.out.note(None, format!("{why}; everything under it is ended, and a new session follows"));
-        self.out.push(Effect::Lease { until: None });
+        self.out.push(Effect::Lease { until: None, ttl });
         self.inventory.lapse_all(why, &mut self.out);
         self.tell_lease(now);
     }
@@ -134,7 +135,7 @@ impl Core {
     fn pass_on(&mut self, now: Now) {
         let first = self.tenure.given().is_none();
         let Some(until) = self.tenure.advance() else { return };
-        self.out.push(Effect::Lease { until: Some(until) });
+        self.out.push(Effect::Lease { until: Some(until), ttl: self.tenure.ttl() });
         self.inventory.arm(until.back(self.settings.leash_margin), &mut self.out);
         if first {
             self.tell_lease(now);

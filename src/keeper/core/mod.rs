@@ -98,6 +98,7 @@ impl Core {
                 self.inventory.program_event(&place, event, passed, &mut self.out);
             }
             Input::Address { place, event } => self.inventory.address_event(&place, event, now.holder, &mut self.out),
+            Input::Note { package, text } => self.out.note(package.as_ref(), text),
             Input::Terminate => self.leave(now),
         }
         self.do_due(now);

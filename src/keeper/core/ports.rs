@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::engine::lease::Message;
 use crate::engine::{HolderTime, NodeId, Nonce, VoterTime};
 use crate::keeper::protocol::{Configuration, Exit, FromKeeper, Place, ProgramSpec, ToKeeper};
-use crate::package::IpResource;
+use crate::package::{IpResource, Millis, PackageName};
 
 /// One reading of the node's clocks, made right before the input is handed in. Sends happen after it, so its `holder`
 /// is a t0, and a datagram's `voter` is read after its receipt (rule 3).
@@ -63,6 +63,13 @@ pub enum Input {
         place: Place,
         /// What.
         event: AddressEvent,
+    },
+    /// Something that an operator should read.
+    Note {
+        /// Which package it is about.
+        package: Option<PackageName>,
+        /// The sentence.
+        text: String,
     },
     /// Somebody wants this process to end in good order.
     Terminate,
@@ -187,6 +194,8 @@ pub enum Effect {
     Lease {
         /// The lease's end T.
         until: Option<HolderTime>,
+        /// The session's lease time; the guard's slices follow from it.
+        ttl: Millis,
     },
     /// Everything is down: end the process.
     Exit,

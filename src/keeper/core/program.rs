@@ -160,7 +160,8 @@ impl Program {
                 Phase::Up { .. } | Phase::Asked { .. } | Phase::Untold { .. } => {}
             },
             ProgramEvent::Failed { why } => {
-                self.fate.get_or_insert(Fate::Failed(why));
+                let starts = self.phase == Phase::Starting;
+                self.fate.get_or_insert(if starts { Fate::Failed(why) } else { Fate::Lapsed(why) });
                 self.kill(place, out);
             }
             ProgramEvent::Exited { exit } => {

@@ -118,6 +118,14 @@ impl Tenure {
         }
     }
 
+    /// Its lease time; zero without a session.
+    pub fn ttl(&self) -> Millis {
+        match &self.stage {
+            Stage::Held(held) => held.holder.ttl(),
+            Stage::Before | Stage::Ending(_) | Stage::Over(_) => Millis(0),
+        }
+    }
+
     /// Whether the session held has had a lease.
     pub fn has_lease(&self) -> bool {
         matches!(&self.stage, Stage::Held(held) if held.holder.deadline().is_some())

@@ -174,7 +174,7 @@ impl Bench {
                 Effect::Kill { place } => done.push(format!("kill {}", place.resource)),
                 Effect::StartAddress { place, .. } => done.push(format!("up {}", place.resource)),
                 Effect::StopAddress { place } => done.push(format!("down {}", place.resource)),
-                Effect::Lease { until } => done.push(format!("lease {:?}", until.map(at_ms))),
+                Effect::Lease { until, .. } => done.push(format!("lease {:?}", until.map(at_ms))),
                 Effect::Exit => done.push("exit".to_owned()),
                 Effect::Disconnect { .. } => done.push("disconnect".to_owned()),
                 Effect::Log { .. } | Effect::Configure(_) | Effect::Announce => {}

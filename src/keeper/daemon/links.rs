@@ -1,0 +1,209 @@
+//! Datagrams to and from other keepers, one socket per network this node is on. A datagram that cannot be sent now is
+//! dropped: the rules bear losses, and never a wait.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::engine::lease::Message;
+use crate::engine::{ClusterId, NodeId};
+use crate::keeper::protocol::Configuration;
+use crate::net::datagram::{self, Dropped, Drops, JOINER, Keys, MAX_BYTES};
+
+/// The links of this node.
+#[derive(Debug, Default)]
+pub struct Links {
+    known: Option<Known>,
+    sockets: Vec<Link>,
+    drops: Drops,
+    /// Where the last datagram came from, for answers to nodes without an id.
+    last: Option<(usize, SocketAddr)>,
+}
+
+#[derive(Debug)]
+struct Known {
+    cluster: ClusterId,
+    node: NodeId,
+    keys: Keys,
+    peers: BTreeMap<NodeId, Vec<SocketAddr>>,
+}
+
+#[derive(Debug)]
+struct Link {
+    address: SocketAddr,
+    /// None while the address cannot be bound.
+    socket: Option<UdpSocket>,
+}
+
+impl Links {
+    /// Takes who this node is and whom it talks to. Returns whether the sockets changed.
+    pub fn configure(&mut self, new: Configuration) -> bool {
+        let mine = new.peers.get(&new.node).cloned().unwrap_or_default();
+        let Configuration { cluster, node, keys, peers, .. } = new;
+        self.known = Some(Known { cluster, node, keys: Keys::new(&keys), peers });
+        if self.sockets.iter().map(|link| link.address).eq(mine.iter().copied()) {
+            return false;
+        }
+        self.sockets = mine.into_iter().map(|address| Link { address, socket: None }).collect();
+        true
+    }
+
+    /// Binds what is not bound yet (rule 9: nobody else may have the port). Returns which addresses failed, and why.
+    pub fn bind(&mut self) -> Vec<(SocketAddr, io::Error)> {
+        let mut failed = Vec::new();
+        for link in self.sockets.iter_mut().filter(|link| link.socket.is_none()) {
+            match bind(link.address) {
+                Ok(socket) => link.socket = Some(socket),
+                Err(why) => failed.push((link.address, why)),
+            }
+        }
+        failed
+    }
+
+    /// Whether an address is still to be bound.
+    pub fn wants_to_bind(&self) -> bool {
+        self.sockets.iter().any(|link| link.socket.is_none())
+    }
+
+    /// The sockets, to be watched, by their numbers.
+    pub fn sockets(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.sockets.iter().enumerate().filter_map(|(n, link)| link.socket.as_ref().map(|s| (n, s.as_fd())))
+    }
+
+    /// Sends one copy over every link.
+    pub fn send(&self, to: NodeId, message: &Message) {
+        let Some(known) = &self.known else { return };
+        let sealed = datagram::seal(&known.keys, known.cluster, known.node, to, message);
+        if sealed.is_empty() {
+            return;
+        }
+        if to == JOINER {
+            if let Some((number, address)) = self.last {
+                self.send_from(number, address, &sealed);
+            }
+            return;
+        }
+        for (number, address) in known.peers.get(&to).into_iter().flatten().enumerate() {
+            self.send_from(number, *address, &sealed);
+        }
+    }
+
+    /// Over the link of that number, or the last one: a node with more networks than this one hears it on all of its.
+    fn send_from(&self, number: usize, to: SocketAddr, bytes: &[u8]) {
+        let own = self.sockets.get(number).or(self.sockets.last());
+        let able = own.filter(|link| link.address.is_ipv4() == to.is_ipv4());
+        let able = able.or_else(|| self.sockets.iter().find(|link| link.address.is_ipv4() == to.is_ipv4()));
+        if let Some(socket) = able.and_then(|link| link.socket.as_ref()) {
+            // Lost here is lost like anywhere on the way.
+            let _ = socket.send_to(bytes, to);
+        }
+    }
+
+    /// The next authentic datagram of a socket; none when there is no more.
+    pub fn receive(&mut self, number: usize) -> Option<(NodeId, Message)> {
+        loop {
+            let socket = self.sockets.get(number)?.socket.as_ref()?;
+            // One byte more than allowed, so that a longer one is told apart.
+            let mut buffer = [0; MAX_BYTES + 1];
+            let (bytes, from) = match socket.recv_from(&mut buffer) {
+                Ok(received) => received,
+                // An earlier send was refused by the other host: says nothing about what waits here.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => continue,
+                Err(_) => return None,
+            };
+            let known = self.known.as_ref()?;
+            match datagram::open(&known.keys, known.cluster, known.node, &buffer[..bytes]) {
+                Ok(received) => {
+                    self.last = Some((number, from));
+                    return Some(received);
+                }
+                Err(why) => self.drop(why, from),
+            }
+        }
+    }
+
+    /// Counts it, and says so ever less often.
+    fn drop(&mut self, why: Dropped, from: SocketAddr) {
+        self.drops.count(why);
+        let total = self.drops.total();
+        if total.is_power_of_two() {
+            tracing::warn!("{total} datagrams dropped so far; the last one, from {from}: {why}");
+        }
+    }
+}
+
+/// A socket of exactly that address, whether its interface is up already or not.
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)?;
+        }
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::state::DatagramKey;
+    use crate::engine::{Nonce, Profile};
+
+    /// Two nodes with two links each, on loopback.
+    fn pair() -> (Links, Links) {
+        let addresses: Vec<SocketAddr> =
+            (0..4).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).collect();
+        let peers = BTreeMap::from([(NodeId(1), addresses[..2].to_vec()), (NodeId(2), addresses[2..].to_vec())]);
+        let links = |node: u64| {
+            let mut links = Links::default();
+            let keys = [(1, DatagramKey([7; 32]))].into();
+            let (cluster, profile, peers) = (ClusterId(5), Profile::Default, peers.clone());
+            links.configure(Configuration { cluster, node: NodeId(node), profile, keys, peers });
+            assert_eq!(links.bind().len(), 0);
+            links
+        };
+        (links(1), links(2))
+    }
+
+    fn wait(links: &mut Links, number: usize) -> (NodeId, Message) {
+        let mut fds = [nix::poll::PollFd::new(links.sockets().nth(number).unwrap().1, nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, 5000u16).unwrap();
+        links.receive(number).expect("a datagram within five seconds")
+    }
+
+    #[test]
+    fn a_message_goes_over_every_link() {
+        let (one, mut two) = pair();
+        let ping = Message::Ping { nonce: Nonce(3) };
+        one.send(NodeId(2), &ping);
+        assert_eq!(wait(&mut two, 0), (NodeId(1), ping.clone()));
+        assert_eq!(wait(&mut two, 1), (NodeId(1), ping));
+    }
+
+    #[test]
+    fn garbage_is_counted_and_what_comes_after_it_is_still_read() {
+        let (one, mut two) = pair();
+        let to = two.sockets[0].address;
+        let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for garbage in [&b""[..], b"PKGD", &[0x50; 1500], b"PKGD\x01\0\0\0\0\0\0\0\x05"] {
+            stranger.send_to(garbage, to).unwrap();
+        }
+        one.send(NodeId(2), &Message::Ping { nonce: Nonce(3) });
+        assert_eq!(wait(&mut two, 0).0, NodeId(1));
+        assert_eq!(two.drops.total(), 4);
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_not_shared() {
+        let (one, _two) = pair();
+        let error = bind(one.sockets[0].address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "rule 9");
+    }
+}
