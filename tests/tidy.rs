@@ -5,15 +5,22 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+#[path = "tidy/reading.rs"]
+mod reading;
+#[path = "tidy/repository.rs"]
+mod repository;
+
 /// A file of src/, by its path below src/.
 struct Source {
     path: String,
     text: String,
+    /// Its code alone; nothing for a file that is for tests only.
+    code: String,
 }
 
 impl Source {
     fn new(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), text: text.to_owned() }
+        Self { path: path.to_owned(), text: text.to_owned(), code: reading::code_of(text) }
     }
 
     /// The layer: the first part of its path.
@@ -22,11 +29,21 @@ impl Source {
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    /// Lines with their numbers, up to the tests at the end of the file, without comments.
+    /// Lines of code with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test_file = self.path.ends_with("tests.rs") || self.path.contains("/tests/");
-        let lines = self.text.lines().take_while(move |l| !is_test_file && l.trim() != "#[cfg(test)]");
-        lines.enumerate().map(|(n, l)| (n + 1, l.split("//").next().unwrap_or_default()))
+        self.code.lines().enumerate().map(|(n, l)| (n + 1, l))
+    }
+
+    /// Lines of code, and every path of every `use` as a line of its own: `use std::{fs, io}` hides nothing.
+    fn code_and_uses(&self) -> Vec<(usize, String)> {
+        let lines = self.code().map(|(n, l)| (n, l.to_owned()));
+        lines.chain(reading::uses(&self.code)).collect()
+    }
+
+    /// Path of the module that the file is, below src/: `package/file` for both `package/file.rs` and its `mod.rs`.
+    fn module(&self) -> &str {
+        let path = self.path.strip_suffix(".rs").unwrap_or(&self.path);
+        path.strip_suffix("/mod").unwrap_or(path)
     }
 }
 
@@ -79,7 +96,7 @@ fn keeps_the_layers(source: &Source) -> Found {
         return vec![(1, format!("'{layer}' has no place among the layers; give it one in tests/tidy.rs"))];
     };
     let mut found = vec![];
-    for (number, line) in source.code() {
+    for (number, line) in source.code_and_uses() {
         for used in line.split("crate::").skip(1) {
             let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let known = LAYERS.iter().any(|(name, _)| *name == used);
@@ -87,7 +104,13 @@ fn keeps_the_layers(source: &Source) -> Found {
                 found.push((number, format!("{layer} must not use {used}")));
             }
         }
+        let up = line.matches("super::").count();
+        if up > 0 && line.contains(&"super::".repeat(up)) && up >= source.module().split('/').count() {
+            found.push((number, "this super:: leaves the layer; write crate:: so that its direction shows".to_owned()));
+        }
     }
+    found.sort();
+    found.dedup();
     found
 }
 
@@ -113,17 +136,31 @@ const IMPURE: &[&str] = &[
 ];
 
 fn is_pure(source: &Source) -> Found {
-    let pure = matches!(source.layer(), "package" | "engine")
-        || source.path.starts_with("keeper/core")
-        || source.path.starts_with("keeper/guard");
-    if !pure {
+    if !is_core(source) {
         return vec![];
     }
     let names = |line: &str| IMPURE.iter().find(|word| line.contains(**word)).map(|w| (*w).to_owned());
-    let lines = source.code().filter_map(|(number, line)| Some((number, names(line)?)));
-    lines
+    let lines = source.code_and_uses().into_iter().filter_map(|(number, line)| Some((number, names(&line)?)));
+    let mut found: Found = lines
         .map(|(number, word)| (number, format!("the pure core must not name {word}; take it as an argument")))
-        .collect()
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn does_not_unwrap(source: &Source) -> Found {
+    if !is_core(source) {
+        return vec![];
+    }
+    let lines = source.code().filter(|(_, line)| line.contains(".unwrap()"));
+    lines.map(|(n, _)| (n, "say in .expect() why it cannot fail, or handle it".to_owned())).collect()
+}
+
+/// Whether a file belongs to the pure core.
+fn is_core(source: &Source) -> bool {
+    let parts = ["keeper/core", "keeper/guard"];
+    matches!(source.layer(), "package" | "engine") || parts.iter().any(|part| source.path.starts_with(part))
 }
 
 fn names_tokio_only_where_it_may(source: &Source) -> Found {
@@ -132,7 +169,7 @@ fn names_tokio_only_where_it_may(source: &Source) -> Found {
     }
     // Crates of openraft's that have the word in their names are about its runtimes, not about ours.
     let names = |line: &str| line.contains("tokio::") || line.contains("tokio_");
-    let lines = source.code().filter(|(_, line)| names(line));
+    let lines = source.code_and_uses().into_iter().filter(|(_, line)| names(line));
     lines.map(|(n, _)| (n, "this layer is generic over its runtime; tokio is not named here".to_owned())).collect()
 }
 
@@ -174,14 +211,32 @@ fn banned(name: &str) -> Option<&'static str> {
 
 type Rule = (&'static str, fn(&Source) -> Found, &'static str, &'static str);
 
-/// Every rule, with a sample that breaks it: where the sample would lie, and its text.
+/// Every rule, with samples that break it: where the sample would lie, and its text.
 const RULES: &[Rule] = &[
     ("has_a_header", has_a_header, "engine/x.rs", "use std::fmt;\n"),
     ("keeps_the_layers", keeps_the_layers, "engine/x.rs", "//! X.\nuse crate::raft::Consensus;\n"),
     ("is_pure", is_pure, "engine/x.rs", "//! X.\nfn now() -> u64 { std::time::Instant::now() }\n"),
+    ("is_pure", is_pure, "package/x.rs", "//! X.\nuse std::{fmt, fs};\n"),
+    ("keeps_the_layers", keeps_the_layers, "engine/x.rs", "//! X.\nuse crate::{package::Package, raft::Peers};\n"),
+    ("keeps_the_layers", keeps_the_layers, "engine/x.rs", "//! X.\nfn f() -> super::super::raft::Peers {}\n"),
+    ("keeps_the_layers", keeps_the_layers, "novelty/x.rs", "//! X.\n"),
+    (
+        "is_pure",
+        is_pure,
+        "engine/x.rs",
+        "//! X.\n#[cfg(test)]\nmod tests;\nfn f() -> std::collections::HashMap<u8, u8> {}\n",
+    ),
+    ("does_not_unwrap", does_not_unwrap, "keeper/core/x.rs", "//! X.\nfn f() { g().unwrap() }\n"),
+    ("has_no_empty_names", has_no_empty_names, "agent/lease_utils.rs", "//! X.\n"),
     ("names_tokio_only_where_it_may", names_tokio_only_where_it_may, "agent/x.rs", "//! X.\nuse tokio::spawn;\n"),
     ("has_no_empty_names", has_no_empty_names, "agent/x.rs", "//! X.\nstruct LeaseManager;\n"),
 ];
+
+/// Every rule once.
+fn rules() -> impl Iterator<Item = fn(&Source) -> Found> {
+    let first = |(at, rule): &(usize, &Rule)| RULES[..*at].iter().all(|earlier| earlier.0 != rule.0);
+    RULES.iter().enumerate().filter(first).map(|(_, rule)| rule.1)
+}
 
 fn sources(folder: &Path, below: &str, into: &mut Vec<Source>) {
     let mut entries: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
@@ -191,7 +246,22 @@ fn sources(folder: &Path, below: &str, into: &mut Vec<Source>) {
         if path.is_dir() {
             sources(&path, &format!("{below}{name}/"), into);
         } else if name.ends_with(".rs") {
-            into.push(Source { path: format!("{below}{name}"), text: std::fs::read_to_string(&path).unwrap() });
+            into.push(Source::new(&format!("{below}{name}"), &std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// Takes the code out of files that their parent declares for tests only; header and size rules hold for them too.
+fn set_tests_apart(all: &mut [Source]) {
+    let declared = all.iter().flat_map(|s| {
+        let parent = if s.module() == "lib" { String::new() } else { format!("{}/", s.module()) };
+        reading::test_modules(&s.text).into_iter().map(move |name| format!("{parent}{name}"))
+    });
+    let tests: Vec<String> = declared.collect();
+    for source in all {
+        let module = source.module();
+        if tests.iter().any(|t| module == t || module.starts_with(&format!("{t}/"))) {
+            source.code.clear();
         }
     }
 }
@@ -201,15 +271,25 @@ fn the_source_keeps_its_rules() {
     let mut all = vec![];
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut all);
     assert!(all.len() > 50, "the source was not found");
+    set_tests_apart(&mut all);
     let mut report = String::new();
     for source in &all {
-        for rule in RULES.iter().map(|r| r.1).chain([is_short as fn(&Source) -> Found]) {
+        for rule in rules().chain([is_short as fn(&Source) -> Found]) {
             for (line, text) in rule(source) {
                 writeln!(report, "src/{}:{line}: {text}", source.path).unwrap();
             }
         }
     }
     assert!(report.is_empty(), "\n{report}");
+}
+
+#[test]
+fn files_for_tests_only_are_told_from_the_others() {
+    let parent = Source::new("engine/x/mod.rs", "//! X.\n#[cfg(test)]\nmod proof;\nmod real;\n");
+    let impure = "//! X.\nuse std::fs;\n";
+    let mut all = [parent, Source::new("engine/x/proof.rs", impure), Source::new("engine/x/real.rs", impure)];
+    set_tests_apart(&mut all);
+    assert_eq!(all.map(|s| is_pure(&s).len()), [0, 0, 1]);
 }
 
 #[test]

@@ -139,7 +139,11 @@ impl Tap {
         Ok(None)
     }
 
-    fn send(&self, frame: &Frame) -> io::Result<()> {
+    /// Sends any packet on the interface.
+    ///
+    /// # Errors
+    /// As [`Tap::announce`].
+    pub fn send(&self, frame: &Frame) -> io::Result<()> {
         self.socket.send_to(&frame.bytes, &address(self.index, frame.ethertype, frame.to)).map(|_| ())
     }
 

@@ -25,7 +25,7 @@ const INSIDE: &str = "PKGCTL_GUARD_SCENE";
 /// The interface of both hosts.
 pub const DEVICE: &str = "eth0";
 pub const NODE: [&str; 2] = ["10.0.0.1", "fd00::1"];
-pub const CLIENT: [&str; 2] = ["10.0.0.9", "fd00::9"];
+const CLIENT: [&str; 2] = ["10.0.0.9", "fd00::9"];
 
 /// Runs `body` in namespaces of its own, or says why it cannot.
 ///

@@ -34,6 +34,30 @@ pub enum Rule {
     ReleasedToken,
 }
 
+impl Rule {
+    /// Every rule that a test can drop.
+    pub const ALL: [Self; 13] = [
+        Self::TwoClocksErr,
+        Self::SendTime,
+        Self::LogRefuse,
+        Self::NewestSet,
+        Self::QueryMode,
+        Self::VoterUpFirst,
+        Self::PromiseLapsed,
+        Self::UpForTtl,
+        Self::Fence,
+        Self::CurrentIncarnation,
+        Self::EverySet,
+        Self::RetireWait,
+        Self::ReleasedToken,
+    ];
+
+    /// The rule of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| format!("{rule:?}") == name)
+    }
+}
+
 /// The rules in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {

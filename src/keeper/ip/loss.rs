@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use crate::engine::HolderTime;
 use crate::host::netlink::nft::Slot;
+use crate::keeper::guard::{Pace, horizon};
 
 /// An element that ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +45,36 @@ pub(super) enum Cause {
     },
 }
 
+/// What is known when an element turns out to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub now: HolderTime,
+    /// When the renewing thread last looked at its elements.
+    pub looked_at: HolderTime,
+    /// How long the renewal took that failed; zero if there was none.
+    pub transaction: Duration,
+    /// The longest transaction ever seen.
+    pub longest: Duration,
+    /// T.
+    pub until: HolderTime,
+}
+
 impl Cause {
+    /// Why an element is gone that should have been renewed. A third of a slice is two renewals missed: without that,
+    /// neither a pause nor another's transaction has used an element up.
+    pub fn of(facts: Facts, pace: &Pace) -> Self {
+        let pause = facts.now.since(facts.looked_at).saturating_sub(facts.transaction);
+        if facts.transaction >= pace.slice / 3 && facts.transaction >= pause {
+            Cause::HeldUp { transaction: facts.transaction, longest: facts.longest }
+        } else if pause >= pace.slice / 3 {
+            Cause::Paused { pause }
+        } else if facts.now + 3 * pace.tight >= horizon(facts.until) {
+            Cause::LeaseRanOut
+        } else {
+            Cause::Missing
+        }
+    }
+
     /// The sentence for `status` and the log.
     pub fn sentence(&self) -> String {
         match self {
@@ -62,5 +93,35 @@ impl Cause {
             Cause::Missing => "something deleted the guard's lease element, which shut the address".into(),
             Cause::Refused { why } => format!("the guard could not be renewed, and the kernel shut the address: {why}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::Millis;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn cause(looked_ago: u64, transaction: u64, left: u64) -> Cause {
+        let now = HolderTime::from_millis(10_000);
+        let (looked_at, until) = (now.back(MS(looked_ago)), now + MS(left));
+        let facts = Facts { now, looked_at, transaction: MS(transaction), longest: MS(700), until };
+        Cause::of(facts, &Pace::of(Millis(1500)))
+    }
+
+    #[test]
+    fn an_element_that_is_gone_is_explained_by_what_took_the_time() {
+        assert_eq!(cause(640, 630, 800), Cause::HeldUp { transaction: MS(630), longest: MS(700) });
+        assert_eq!(cause(900, 1, 500), Cause::Paused { pause: MS(899) });
+        assert_eq!(cause(30, 0, 60), Cause::LeaseRanOut);
+        assert_eq!(cause(30, 0, 0), Cause::LeaseRanOut);
+        assert_eq!(cause(30, 1, 800), Cause::Missing);
+    }
+
+    #[test]
+    fn another_transaction_is_named_with_how_long_it_took_and_what_to_do() {
+        let text = cause(640, 630, 800).sentence();
+        assert!(text.contains("630ms") && text.contains("700ms") && text.contains("longer ttl"), "{text}");
     }
 }

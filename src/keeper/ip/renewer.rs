@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::loss::{Cause, Loss};
+use super::loss::{Cause, Facts, Loss};
 use super::{Clock, IpError, Lease, Setup};
 use crate::engine::HolderTime;
 use crate::host::netlink::nft::{Batch, BatchError, Nft, Slot, element};
-use crate::keeper::guard::{Next, Pace, Permitting, Renewal, Renewed, Slice, horizon, kernel_timeout};
+use crate::keeper::guard::{Next, Pace, Permitting, Renewal, Renewed, Slice, kernel_timeout};
 
 /// Calls that may wait for the thread.
 const CALLS_MAX: usize = 64;
@@ -267,17 +267,8 @@ impl Keep {
     }
 
     fn cause(&self, now: HolderTime, transaction: Duration, lease: &Lease, pace: &Pace) -> Cause {
-        let pause = now.since(self.looked_at).saturating_sub(transaction);
-        if now + 3 * pace.tight >= horizon(lease.until) {
-            Cause::LeaseRanOut
-        } else if transaction >= pace.slice / 3 {
-            let longest = Duration::from_nanos(self.shared.longest_ns.load(Ordering::Relaxed));
-            Cause::HeldUp { transaction, longest }
-        } else if pause >= pace.slice / 3 {
-            Cause::Paused { pause }
-        } else {
-            Cause::Missing
-        }
+        let longest = Duration::from_nanos(self.shared.longest_ns.load(Ordering::Relaxed));
+        Cause::of(Facts { now, looked_at: self.looked_at, transaction, longest, until: lease.until }, pace)
     }
 
     /// The first grant, compare-and-set through the permit.

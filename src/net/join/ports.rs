@@ -107,3 +107,43 @@ pub(super) async fn answer_udp(socket: &UdpSocket, proof: Nonce, keeper: Option<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[tokio::test]
+    async fn only_this_joiner_can_answer_for_its_ports() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (tcp, udp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
+        let proving = async {
+            assert_eq!(prove_tcp(LOOPBACK, tcp, Nonce(1)).await, Ok(()));
+            assert_eq!(prove_udp(LOOPBACK, udp, Nonce(1)).await, Ok(()));
+            let stranger = prove_tcp(LOOPBACK, tcp, Nonce(2)).await;
+            assert_eq!(stranger, Err("something else answers there".into()));
+            let stranger = prove_udp(LOOPBACK, udp, Nonce(2)).await;
+            assert!(stranger.unwrap_err().contains("no answer within"));
+        };
+        tokio::select! {
+            () = proving => {}
+            e = answer_tcp(&listener, Nonce(1)) => panic!("{e}"),
+            end = answer_udp(&socket, Nonce(1), None) => panic!("{end:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_hangs_up_is_no_joiner() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let hang_up = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut probe = [0; PROBE_BYTES];
+            stream.read_exact(&mut probe).await.unwrap();
+        };
+        let (proved, ()) = tokio::join!(prove_tcp(LOOPBACK, address, Nonce(1)), hang_up);
+        assert_eq!(proved, Err("something else answers there".into()));
+    }
+}

@@ -179,6 +179,11 @@ mod tests {
 
     /// What the member answers to a joiner that comes from 127.0.0.1, answers no probe and has heard no keeper.
     async fn answers(ask: JoinRequest) -> Vec<ToJoiner> {
+        answers_to(ask, |_| None).await
+    }
+
+    /// The same, with a keeper's answer made from the sealed ping.
+    async fn answers_to(ask: JoinRequest, pong: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<ToJoiner> {
         let (mut member, mut joiner): (DuplexStream, DuplexStream) = duplex(1 << 16);
         let there = "127.0.0.1:40000".parse().unwrap();
         let serving = serve(&mut member, "127.0.0.1:7447".parse().unwrap(), there, &Deaf);
@@ -187,12 +192,10 @@ mod tests {
             let mut heard = Vec::new();
             loop {
                 let answer = hear(&mut joiner, ANSWER_MAX_BYTES, PROOF_TIME_MAX * 3).await.unwrap();
-                let last = !matches!(answer, ToJoiner::Probe { .. });
+                let ping = if let ToJoiner::Probe { ping, .. } = &answer { Some(ping.clone()) } else { None };
                 heard.push(answer);
-                if last {
-                    return heard;
-                }
-                say(&mut joiner, &ToMember::Seen { pong: None }).await.unwrap();
+                let Some(ping) = ping else { return heard };
+                say(&mut joiner, &ToMember::Seen { pong: pong(&ping) }).await.unwrap();
             }
         };
         let (served, heard) = tokio::join!(serving, joining);
@@ -217,6 +220,27 @@ mod tests {
         assert!(why.contains("udp port 9 of the member (127.0.0.1) did not answer"), "{why}");
         assert!(why.contains("Let tcp 1 from 127.0.0.1 through the firewall of n2"), "{why}");
         assert!(why.contains("Nothing was changed"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn only_the_members_own_keeper_can_answer_the_sealed_ping() {
+        let keys = || Deaf.keeper().unwrap().keys;
+        let pong = |ping: &[u8], from: NodeId, off: u64| {
+            let opened = datagram::open(&keys(), ClusterId(1), NodeId(1), ping).unwrap();
+            let (JOINER, Message::Ping { nonce }) = opened else { panic!("{opened:?}") };
+            let answer = Message::Pong { nonce: Nonce(nonce.0.wrapping_add(off)), ready: false };
+            Some(datagram::seal(&keys(), ClusterId(1), from, JOINER, &answer))
+        };
+        let (good, stranger, stale, echo) = tokio::join!(
+            answers_to(ask("right", "127.0.0.1:1"), |ping| pong(ping, NodeId(1), 0)),
+            answers_to(ask("right", "127.0.0.1:1"), |ping| pong(ping, NodeId(2), 0)),
+            answers_to(ask("right", "127.0.0.1:1"), |ping| pong(ping, NodeId(1), 1)),
+            answers_to(ask("right", "127.0.0.1:1"), |ping| Some(ping.to_vec())),
+        );
+        assert!(!refusal(&good).contains("did not answer datagrams"));
+        for bad in [stranger, stale, echo] {
+            assert!(refusal(&bad).contains("did not answer datagrams"));
+        }
     }
 
     #[tokio::test]

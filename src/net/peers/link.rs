@@ -5,14 +5,14 @@
 //! After any failure the idle connections go too: they led to the same silent node.
 
 use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, ReadBuf};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
@@ -40,10 +40,11 @@ struct Connection {
 
 impl Connection {
     /// Whether an idle connection is still one: nothing is ever sent on it unasked, so anything to read is its end.
-    fn is_alive(&mut self) -> bool {
-        let mut byte = [0];
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut context, &mut ReadBuf::new(&mut byte)).is_pending()
+    /// Asks the kernel itself; tokio would not know yet what has arrived since it last looked.
+    fn is_alive(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let looked = SockRef::from(self.stream.get_ref().0).peek(&mut byte);
+        looked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
     async fn exchange(&mut self, call: PeerCall, body: &[u8]) -> Result<Vec<u8>, String> {
@@ -153,7 +154,7 @@ impl Link {
     async fn acquire(self: &Arc<Self>) -> Result<Connection, String> {
         let turn = {
             let mut state = self.state();
-            while let Some(mut connection) = state.idle.pop() {
+            while let Some(connection) = state.idle.pop() {
                 if connection.is_alive() {
                     return Ok(connection);
                 }

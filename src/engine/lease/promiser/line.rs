@@ -18,7 +18,8 @@ pub(super) struct Line {
     fence: Option<Fence>,
     /// When a renewal was last heard, or the session was first known.
     heard: VoterTime,
-    silent: bool,
+    /// When its silence was last told.
+    silent: Option<VoterTime>,
     /// Who asks whether it may expire, and when each asked last.
     parked: BTreeMap<NodeId, VoterTime>,
 }
@@ -33,7 +34,7 @@ struct Fence {
 impl Line {
     pub fn new(ttl: Millis, now: VoterTime) -> Self {
         let parked = BTreeMap::new();
-        Self { ttl, registered: false, promise: None, fence: None, heard: now, silent: false, parked }
+        Self { ttl, registered: false, promise: None, fence: None, heard: now, silent: None, parked }
     }
 
     /// The log tells of it: the registered lease time counts, unless a renewal named a longer one.
@@ -67,7 +68,7 @@ impl Line {
             return false;
         }
         self.heard = now;
-        std::mem::take(&mut self.silent)
+        self.silent.take().is_some()
     }
 
     /// Rule 6.
@@ -76,16 +77,18 @@ impl Line {
         self.promise = self.promise.max(Some(now + self.ttl.duration()));
     }
 
-    pub fn falls_silent(&mut self, now: VoterTime) -> Option<Duration> {
-        if self.silent || !self.registered || now < self.silent_at() {
+    /// How long it has been silent, if that is to be told now: first after a quarter of its ttl, then again and again,
+    /// because an agent that restarts has heard none of it.
+    pub fn tells_silence(&mut self, now: VoterTime) -> Option<Duration> {
+        if !self.registered || now < self.silence_due() {
             return None;
         }
-        self.silent = true;
+        self.silent = Some(now);
         Some(now.since(self.heard))
     }
 
-    fn silent_at(&self) -> VoterTime {
-        self.heard + self.ttl.duration() / 4
+    fn silence_due(&self) -> VoterTime {
+        self.silent.unwrap_or(self.heard) + self.ttl.duration() / 4
     }
 
     pub fn park(&mut self, now: VoterTime, asker: NodeId) {
@@ -124,7 +127,7 @@ impl Line {
     }
 
     pub fn next_wake(&self, up_since: VoterTime, ready: bool, rules: &Rules) -> Option<VoterTime> {
-        let silence = (self.registered && !self.silent).then(|| self.silent_at());
+        let silence = self.registered.then(|| self.silence_due());
         let asked = self.registered && ready && !self.parked.is_empty();
         let agree = asked.then(|| self.may_agree_at(up_since, rules));
         let stale = self.parked.values().min().map(|asked| *asked + self.ttl.duration() / 2 + Duration::from_nanos(1));

@@ -41,7 +41,7 @@ pub enum Notice {
         /// What.
         message: Message,
     },
-    /// Renewals of a live session have not been heard for a quarter of its ttl.
+    /// Renewals of a live session have not been heard for a quarter of its ttl; told again every quarter.
     Silent {
         /// Which session.
         session: SessionId,
@@ -125,7 +125,7 @@ impl Promiser {
         let mut out = Vec::new();
         for (session, line) in &mut self.lines {
             line.drop_stale_questions(now);
-            if let Some(since) = line.falls_silent(now) {
+            if let Some(since) = line.tells_silence(now) {
                 out.push(Notice::Silent { session: *session, since });
             }
         }

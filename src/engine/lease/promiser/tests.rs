@@ -197,15 +197,16 @@ fn only_its_own_host_renews_a_session() {
 }
 
 #[test]
-fn silence_is_noticed_after_a_quarter_of_the_ttl_and_ends_with_a_renewal() {
+fn silence_is_told_every_quarter_of_the_ttl_and_ends_with_a_renewal() {
     let mut v = Voter::ready();
     v.renew(3000).unwrap();
     assert_eq!(v.it.next_wake(), Some(at(3250)));
     assert_eq!(v.poll(3249), []);
     assert_eq!(v.poll(3251), [Notice::Silent { session: S, since: Duration::from_millis(251) }]);
-    assert_eq!((v.poll(3300), v.it.next_wake()), (vec![], None), "said once");
-    v.query(3310).unwrap();
-    let out = v.hear(3400, Message::Renew { session: S, seq: 1, ttl: TTL });
+    assert_eq!((v.poll(3300), v.it.next_wake()), (vec![], Some(at(3501))));
+    assert_eq!(v.poll(3501), [Notice::Silent { session: S, since: Duration::from_millis(501) }]);
+    v.query(3510).unwrap();
+    let out = v.hear(3600, Message::Renew { session: S, seq: 1, ttl: TTL });
     assert_eq!(out[0], Notice::Heard { session: S });
 }
 

@@ -1,0 +1,132 @@
+//! The API's plumbing: over the Unix socket and over TLS.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::routing::{get, post};
+use futures::StreamExt;
+use pkgctl::engine::NodeId;
+use pkgctl::net::http::{Endpoint, HttpError, UnixDoor, serve_unix};
+use pkgctl::net::tls::Expect;
+use tokio::net::UnixListener;
+use tokio::sync::{Mutex, mpsc};
+
+use super::cluster::{CLUSTER, Cluster, Served, router};
+
+struct Local {
+    endpoint: Endpoint,
+    task: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn local(router: axum::Router) -> Local {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("api.sock");
+    let door = UnixDoor::bind(&path).unwrap();
+    Local { endpoint: Endpoint::Unix(path), task: tokio::spawn(serve_unix(door, router)), _dir: dir }
+}
+
+#[tokio::test]
+async fn a_local_request_carries_the_user_and_its_body() {
+    let router = router().route("/echo", post(|body: String| async move { ([("x-next-offset", "7")], body) }));
+    let local = local(router);
+    let who = local.endpoint.request("GET", "/who", None).await.unwrap();
+    assert_eq!(String::from_utf8(who.body).unwrap(), format!("user {}", nix::unistd::geteuid()));
+    let echo = local.endpoint.request("POST", "/echo", Some(b"{\"a\":1}".to_vec())).await.unwrap();
+    assert_eq!((echo.status, echo.body.as_slice(), echo.header("x-next-offset")), (200, &b"{\"a\":1}"[..], Some("7")));
+    assert_eq!(local.endpoint.request("GET", "/nowhere", None).await.unwrap().status, 404);
+}
+
+#[tokio::test]
+async fn without_an_agent_the_error_says_what_to_look_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("api.sock");
+    let missing = Endpoint::Unix(path.clone()).request("GET", "/who", None).await.unwrap_err();
+    assert!(matches!(missing, HttpError::Unreachable { .. }));
+    assert!(missing.to_string().contains("systemctl status pkgctl-agent"), "{missing}");
+    assert!(missing.to_string().contains(&path.display().to_string()), "{missing}");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let dead = Endpoint::Unix(path).request("GET", "/who", None).await.unwrap_err();
+    assert!(matches!(dead, HttpError::Unreachable { .. }));
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_over_a_request_leaves_the_outcome_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("api.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let dying = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.readable().await.unwrap();
+    };
+    let endpoint = Endpoint::Unix(path);
+    let (outcome, ()) = tokio::join!(endpoint.request("POST", "/x", None), dying);
+    let lost = outcome.unwrap_err();
+    assert!(matches!(lost, HttpError::Lost { .. }), "{lost}");
+    assert!(lost.to_string().contains("may or may not have been carried out"), "{lost}");
+}
+
+#[tokio::test]
+async fn lines_come_as_they_are_sent() {
+    let (say, said) = mpsc::channel::<Bytes>(8);
+    let said = Arc::new(Mutex::new(Some(said)));
+    let stream = move || async move {
+        let said = said.lock().await.take().expect("asked once");
+        let stream = futures::stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
+        Body::from_stream(stream.map(Ok::<_, std::convert::Infallible>))
+    };
+    let local = local(axum::Router::new().route("/events", get(stream)));
+    let (status, mut lines) = local.endpoint.lines("GET", "/events", None).await.unwrap();
+    assert_eq!(status, 200);
+    say.send(Bytes::from_static(b"one\r\ntw")).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().as_deref(), Some("one"), "before the rest was sent");
+    say.send(Bytes::from_static(b"o\n\nrest")).await.unwrap();
+    assert_eq!(lines.next().await.unwrap().as_deref(), Some("two"));
+    assert_eq!(lines.next().await.unwrap().as_deref(), Some(""));
+    drop(say);
+    assert_eq!(lines.next().await.unwrap().as_deref(), Some("rest"));
+    assert_eq!(lines.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn over_tls_the_router_learns_who_asks() {
+    let cluster = Cluster::new();
+    let served = Served::node(&cluster, 2);
+    let ask = |credentials, expect| {
+        let endpoint = Endpoint::Tls { address: served.address, expect, credentials };
+        async move { endpoint.request("GET", "/who", None).await }
+    };
+    let member = Expect::Member(CLUSTER);
+    let alice = ask(cluster.operator("alice"), member).await.unwrap();
+    assert_eq!(alice.body, b"operator alice");
+    let node = ask(cluster.node(3), Expect::Node(CLUSTER, NodeId(2))).await.unwrap();
+    assert_eq!(node.body, b"node 3");
+    let mallory = ask(cluster.operator("mallory"), member).await.unwrap_err();
+    assert!(matches!(mallory, HttpError::Lost { .. }), "{mallory}");
+    let wrong = ask(cluster.node(3), Expect::Node(CLUSTER, NodeId(4))).await.unwrap_err();
+    assert!(wrong.to_string().contains("not node 4"), "{wrong}");
+    let stranger = ask(Cluster::new().operator("alice"), member).await.unwrap_err();
+    assert!(matches!(stranger, HttpError::Unreachable { .. }), "{stranger}");
+}
+
+#[tokio::test]
+async fn a_socket_of_another_user_says_who_may_use_it() {
+    use std::os::unix::fs::PermissionsExt;
+    if nix::unistd::geteuid().is_root() {
+        println!("skipped: root may open every socket");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("api.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(Path::new(&path), std::fs::Permissions::from_mode(0o000)).unwrap();
+    let refused = Endpoint::Unix(path).request("GET", "/who", None).await.unwrap_err().to_string();
+    assert!(refused.contains("group pkgctl"), "{refused}");
+}

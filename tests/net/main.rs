@@ -1,0 +1,7 @@
+//! The network layer on real loopback sockets: who gets in, what is answered, and what bad input does.
+
+mod cluster;
+mod http;
+mod join;
+mod listener;
+mod peers;
