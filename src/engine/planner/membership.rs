@@ -3,9 +3,8 @@
 //! A step is decided only when the step before it is complete, so that at any time the state alone says where a change
 //! stands, and a new leader goes on from there.
 
-use std::collections::BTreeSet;
-
 use super::{Decision, Observations, Plan, Step, name_of};
+use crate::engine::lease::may_add;
 use crate::engine::{Command, NodeId, SetId, State};
 
 /// The next step of a membership change, if one is due.
@@ -53,21 +52,16 @@ fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
     if seen.raft_changing || members.is_empty() {
         return None;
     }
-    let hosts: BTreeSet<NodeId> = state.sessions.values().map(|s| s.node).collect();
-    let up = |node: &NodeId| state.voter_lives.contains_key(node) && seen.ready.contains(node);
-    let reached = |host: &NodeId| {
-        let of = seen.reach.get(host).map_or(0, |reached| reached.intersection(members).count());
-        of * 2 > members.len()
-    };
-    if members.iter().all(up) && hosts.iter().all(reached) {
+    let missing = may_add(state, members, &seen.ready, &seen.reach);
+    let Err(missing) = missing else {
         let why = "lease sets follow Raft's voters; its members are ready and every host reaches a majority".to_owned();
         let after = state.lease_sets.last_key_value().map(|(id, _)| *id);
         let command = Command::AddLeaseSet { members: members.clone(), after };
         return Some(Decision { step: Step::Propose(command), why });
-    }
-    let why = "the next lease set needs its members ready and reached by every host".to_owned();
+    };
     // Members are asked too: in a new cluster no host has a session yet, and somebody must find them ready.
-    let hosts = hosts.union(members).copied().collect();
+    let hosts = state.sessions.values().map(|s| s.node).chain(members.iter().copied()).collect();
+    let why = format!("the next lease set needs its members ready and reached by every host: {missing}");
     Some(Decision { step: Step::AskReach { members: members.clone(), hosts }, why })
 }
 

@@ -88,10 +88,10 @@ impl Promiser {
         Self { rules, ..self }
     }
 
-    /// Whether it could ack and agree (rule 9): its own `VoterUp` is applied and it knows a lease set.
+    /// Whether it could ack and agree (rule 9): its own `VoterUp` is applied. The first lease set of a cluster waits for
+    /// this, so that it does not depend on a set being known; an ack, which must name one, does.
     pub fn ready(&self, knowledge: &Knowledge) -> bool {
-        let up = knowledge.incarnation_of(self.node, self.nonce).is_some() || !self.rules.hold(Rule::VoterUpFirst);
-        up && knowledge.newest_set().is_some()
+        knowledge.incarnation_of(self.node, self.nonce).is_some() || !self.rules.hold(Rule::VoterUpFirst)
     }
 
     /// Takes a message and answers it.
