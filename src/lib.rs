@@ -15,7 +15,7 @@
 //! - [`net`] is identity and TLS, authenticated datagrams, framed calls.
 //! - [`api`] is the one door for every change: routes, types, client.
 //! - [`agent`] is one node at work.
-//! - [`cli`] is words for people.
+//! - [`service`] is the agent as a process; [`cli`] is words for people.
 //!
 //! ARCHITECTURE.md is the map; docs/leases.md is the argument for the safety claim.
 
@@ -31,3 +31,4 @@ pub mod net;
 pub mod package;
 pub mod raft;
 pub mod resource;
+pub mod service;

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use pkgctl::{keeper, lab};
+use clap::Parser;
+use pkgctl::cli::args::{Args, Verb};
+use pkgctl::{cli, keeper, lab, service};
 
 /// What one hidden role does with the arguments after its name.
 type Role = fn(&[OsString]) -> ExitCode;
@@ -31,5 +33,20 @@ fn main() -> ExitCode {
     {
         return run(rest);
     }
-    ExitCode::from(2)
+    let args = Args::parse();
+    match &args.verb {
+        Verb::Agent(verb) => service::run(&args, verb),
+        _ => talk(args),
+    }
+}
+
+/// A verb for an agent; one thread is enough.
+fn talk(args: Args) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(cli::run_verb(args)),
+        Err(error) => {
+            eprintln!("pkgctl: cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,1 +1,54 @@
-//! Words for people: one file per verb.
+//! Words for people: one file per verb, one file that prints, one that waits.
+//!
+//! Output is for people by default and JSON with `--json`. Exit codes are in [`exit`].
+
+pub mod args;
+pub mod exit;
+
+mod client;
+mod cluster;
+mod follow;
+mod init;
+mod logs;
+mod node;
+mod print;
+mod run;
+mod status;
+mod stop;
+mod switch;
+
+use std::process::ExitCode;
+
+use self::args::{Args, Verb};
+use self::client::Client;
+use self::exit::Failed;
+use self::print::Out;
+
+/// Runs a verb that talks to an agent; prints what went wrong and answers the exit code.
+pub async fn run_verb(args: Args) -> ExitCode {
+    let out = Out::new(args.json);
+    match dispatch(&args, &out).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            out.failed(&failed);
+            failed.code()
+        }
+    }
+}
+
+async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
+    let client = Client::find(args)?;
+    match &args.verb {
+        Verb::Init(verb) => init::init(&client, out, verb).await,
+        Verb::Run(verb) => run::run(&client, out, verb).await,
+        Verb::Stop(verb) => stop::stop(&client, out, verb).await,
+        Verb::Halt(verb) => stop::stop(&client, out, &verb.everywhere()).await,
+        Verb::Move(verb) => switch::switch(&client, out, verb).await,
+        Verb::Clear(verb) => run::clear(&client, out, verb).await,
+        Verb::Status(verb) => status::status(&client, out, verb.package.as_ref()).await,
+        Verb::Logs(verb) => logs::logs(&client, verb).await,
+        Verb::Cluster(verb) => cluster::cluster(&client, out, verb).await,
+        Verb::Node(verb) => node::node(&client, out, verb).await,
+        Verb::Agent(_) => Err(Failed::usage("this verb is not for an agent".to_owned())),
+    }
+}

@@ -5,6 +5,7 @@
 //! - [`process`]: processes held by descriptor, so that a number that was used again is never signalled.
 //! - [`kill_timer`]: a kernel timer that kills its own process at an absolute time.
 //! - [`packets`]: local sockets that keep message boundaries and carry descriptors and process ids.
+//! - [`keeper_link`]: the agent's link to its keeper, and starting one.
 //! - [`users`]: users and groups by name or number.
 //! - [`netlink`]: links, addresses, nftables, sockets of an address.
 //! - [`arp`], [`nd`]: probes and announcements of an address, as bytes.
@@ -12,6 +13,7 @@
 
 pub mod arp;
 pub mod clock;
+pub mod keeper_link;
 pub mod kill_timer;
 pub mod nd;
 pub mod netlink;

@@ -6,6 +6,7 @@
 //! - [`leash`]: what ends a program with its lease, whatever happens to this process.
 //! - [`guard`]: the bookkeeping of lease elements in the kernel, pure.
 //! - [`ip`]: the address worker: takes floating addresses over, guards them, gives them up.
+//! - [`link`]: the agent's end of its link to the keeper.
 //! - `protocol`: what agent and keeper say to each other on `<run>/keeper.sock`.
 
 pub mod core;
@@ -13,4 +14,5 @@ pub mod daemon;
 pub mod guard;
 pub mod ip;
 pub mod leash;
+pub mod link;
 pub mod protocol;

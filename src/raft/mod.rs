@@ -26,7 +26,7 @@ pub mod store;
 pub use consensus::{Consensus, DiskTime, Options, StartError, create_store, identity};
 pub use feed::Changes;
 pub use fit::Unfit;
-pub use members::MembersError;
+pub use members::{MembersError, PROMOTE_LAG};
 pub use peers::{PeerCall, PeerError, PeerService, Peers};
 pub use propose::{Committed, ProposeError, ReadError};
 pub use status::{LeadershipWatch, PeerProgress, RaftStatus, Role};

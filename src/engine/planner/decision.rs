@@ -48,8 +48,8 @@ pub enum Step {
         /// Where it answers.
         address: SocketAddr,
     },
-    /// Change Raft's voters.
-    SetVoters(BTreeSet<NodeId>),
+    /// Give a learner that has caught up a vote in Raft.
+    Promote(NodeId),
     /// Find out which of these keepers are ready, and whom the hosts reach of them (rule 14).
     AskReach {
         /// The members of the set to come.
@@ -81,7 +81,7 @@ impl fmt::Display for Step {
             Step::Propose(command) => propose(command, f),
             Step::Collect(session) => write!(f, "collect agreements to expire session {session}"),
             Step::AddLearner { node, address } => write!(f, "add learner {node} at {address}"),
-            Step::SetVoters(voters) => write!(f, "set voters {}", ids(voters)),
+            Step::Promote(node) => write!(f, "make {node} a voter"),
             Step::AskReach { members, hosts } => {
                 write!(f, "ask hosts {} whether they reach {}", ids(hosts), ids(members))
             }

@@ -52,17 +52,20 @@ fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
     if seen.raft_changing || members.is_empty() {
         return None;
     }
-    let missing = may_add(state, members, &seen.ready, &seen.reach);
-    let Err(missing) = missing else {
-        let why = "lease sets follow Raft's voters; its members are ready and every host reaches a majority".to_owned();
-        let after = state.lease_sets.last_key_value().map(|(id, _)| *id);
-        let command = Command::AddLeaseSet { members: members.clone(), after };
-        return Some(Decision { step: Step::Propose(command), why });
-    };
-    // Members are asked too: in a new cluster no host has a session yet, and somebody must find them ready.
-    let hosts = state.sessions.values().map(|s| s.node).chain(members.iter().copied()).collect();
-    let why = format!("the next lease set needs its members ready and reached by every host: {missing}");
-    Some(Decision { step: Step::AskReach { members: members.clone(), hosts }, why })
+    match may_add(state, members, &seen.ready, &seen.reach) {
+        Ok(()) => {
+            let why = "lease sets follow Raft's voters; its members are ready and every host reaches a majority";
+            let after = state.lease_sets.last_key_value().map(|(id, _)| *id);
+            let command = Command::AddLeaseSet { members: members.clone(), after };
+            Some(Decision { step: Step::Propose(command), why: why.to_owned() })
+        }
+        Err(missing) => {
+            // Members are asked too: in a new cluster no host has a session yet, and somebody must find them ready.
+            let hosts = state.sessions.values().map(|s| s.node).chain(members.iter().copied()).collect();
+            let why = format!("the next lease set must wait: {missing}");
+            Some(Decision { step: Step::AskReach { members: members.clone(), hosts }, why })
+        }
+    }
 }
 
 /// With lease sets at rest, one caught-up learner becomes a voter.
@@ -72,10 +75,8 @@ fn grow(state: &State, seen: &Observations) -> Option<Decision> {
     }
     let joined = |node: &&NodeId| state.nodes.contains_key(node) && !state.raft_voters.contains(node);
     let node = *seen.caught_up.iter().find(joined)?;
-    let mut voters = state.raft_voters.clone();
-    voters.insert(node);
     let why = format!("{} has joined and its log has caught up", name_of(state, node));
-    Some(Decision { step: Step::SetVoters(voters), why })
+    Some(Decision { step: Step::Promote(node), why })
 }
 
 fn add_learners(state: &State, seen: &Observations) -> Option<Decision> {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::datagram::Keys;
 use super::frame::{self, FrameError};
-use crate::engine::{ClusterId, NodeId, Nonce, codec};
+use crate::engine::{ClusterId, NodeId, Nonce, Profile, codec};
 use crate::package::NodeName;
 
 mod client;
@@ -96,6 +96,8 @@ pub struct Welcome {
     pub node: NodeId,
     /// The cluster.
     pub cluster: ClusterId,
+    /// The cluster's profile.
+    pub profile: Profile,
     /// Its certificate, PEM.
     pub certificate: String,
     /// The authority's certificate, PEM.

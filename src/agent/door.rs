@@ -1,0 +1,90 @@
+//! How routes reach the agent: its side of `api::door`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Agent;
+use super::platform::Platform;
+use crate::api::door::{Door, DoorError, TokenOffer};
+use crate::api::local::Local;
+use crate::engine::command::Entry;
+use crate::engine::planner::Note;
+use crate::engine::{Command, LogIndex, Reply, State, WallMillis};
+use crate::net::identity::credentials::fingerprint_pem;
+use crate::net::token::JoinToken;
+use crate::package::{NodeName, PackageName};
+use crate::raft::{ProposeError, RaftStatus};
+
+/// How long a change may look for a leader before its asker is told.
+const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
+/// How long a read may look for a leader that can prove itself; an election ends well within it.
+const READ_WITHIN: Duration = Duration::from_secs(3);
+/// How long a join token is good, in seconds.
+const TOKEN_VALID_S: u64 = 3600;
+
+impl<P: Platform> Door for Agent<P> {
+    async fn submit(&self, command: Command, by: String) -> Result<(LogIndex, Reply), DoorError> {
+        let entry = Entry { wall: self.platform.wall(), by, command };
+        let committed = self.consensus.submit(entry, SUBMIT_WITHIN).await.map_err(explain)?;
+        // What is acknowledged here can be read here.
+        let applied = self.consensus.applied(committed.index, SUBMIT_WITHIN).await;
+        applied.map_err(|e| DoorError::Unknown(format!("entry {} is committed, but {e}", committed.index)))?;
+        Ok((committed.index, committed.reply))
+    }
+
+    async fn linearize(&self) -> Result<LogIndex, DoorError> {
+        self.consensus.linearize(READ_WITHIN).await.map_err(|e| DoorError::Unavailable(e.to_string()))
+    }
+
+    async fn applied_after(&self, after: LogIndex, within: Duration) -> LogIndex {
+        let next = LogIndex(after.0.saturating_add(1));
+        match self.consensus.applied(next, within).await {
+            Ok(applied) => applied,
+            Err(_) => self.consensus.read(|state| state.applied),
+        }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.consensus.read(look)
+    }
+
+    fn raft(&self) -> RaftStatus {
+        self.consensus.status()
+    }
+
+    fn local(&self) -> Local {
+        self.view.get().local
+    }
+
+    fn node_name(&self) -> NodeName {
+        self.name.clone()
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        self.view.get().notes
+    }
+
+    fn new_token(&self) -> Result<TokenOffer, DoorError> {
+        let unknown =
+            || DoorError::Unavailable("this node does not know its cluster yet; try again in a moment".into());
+        let certificate = self.consensus.read(|s| s.cluster.as_ref().map(|c| c.ca_certificate.clone()));
+        let authority = fingerprint_pem(&certificate.ok_or_else(unknown)?);
+        let authority = authority.map_err(|e| DoorError::Fatal(e.to_string()))?;
+        let token = JoinToken::issue(authority, self.address);
+        let expires = WallMillis(self.platform.wall().0 + TOKEN_VALID_S * 1000);
+        Ok(TokenOffer { token: token.to_string(), digest: token.digest(), expires, valid_s: TOKEN_VALID_S })
+    }
+
+    fn log_file(&self, package: &PackageName) -> PathBuf {
+        PathBuf::from(self.platform.log_file(package))
+    }
+}
+
+fn explain(error: ProposeError) -> DoorError {
+    let text = error.to_string();
+    match error {
+        ProposeError::NoLeader { .. } | ProposeError::NotLeader { .. } => DoorError::Unavailable(text),
+        ProposeError::Unknown { .. } => DoorError::Unknown(text),
+        ProposeError::Fatal { .. } => DoorError::Fatal(text),
+    }
+}

@@ -1,0 +1,37 @@
+//! What an agent needs of the world around it, so that the same agent runs on a host and in the simulator.
+
+use openraft::AsyncRuntime;
+
+use crate::engine::{Nonce, VoterTime, WallMillis};
+use crate::package::PackageName;
+use crate::raft::peers::Peers;
+use crate::resource::{Credentials, Trouble};
+
+/// The world around an agent.
+pub trait Platform: Clone + Send + Sync + 'static {
+    /// The executor.
+    type Rt: AsyncRuntime;
+    /// The way to other nodes.
+    type Peers: Peers;
+
+    /// This node's clock as one who waits counts it.
+    fn now(&self) -> VoterTime;
+
+    /// The wall clock, for people.
+    fn wall(&self) -> WallMillis;
+
+    /// A random number.
+    fn nonce(&self) -> Nonce;
+
+    /// Looks a user up by name or number.
+    ///
+    /// # Errors
+    /// There is no such user on this host.
+    fn credentials(&self, user: &str) -> Result<Credentials, Trouble>;
+
+    /// The file that a package's programs write to, and its events.
+    fn log_file(&self, package: &PackageName) -> String;
+
+    /// Appends a line of ours to a package's log (L19). Losing one is no failure.
+    fn log_line(&self, package: &PackageName, line: &str);
+}

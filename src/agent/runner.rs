@@ -1,0 +1,258 @@
+//! One package on this node: its supervisor, and the tasks that carry its actions out.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use openraft::AsyncRuntime;
+
+use super::brain::{Brain, Event, PROPOSAL_WITHIN};
+use super::platform::Platform;
+use super::spawn;
+use crate::engine::command::{Command, ReleaseOutcome};
+use crate::engine::supervisor::{Action, Duty, Input, Report, Supervisor, duty};
+use crate::engine::{SessionId, Token, VoterTime};
+use crate::keeper::protocol::{Exit, RunningKind, ToKeeper};
+use crate::package::{Millis, PackageName};
+use crate::resource::{self, Place, Target, Trouble};
+
+/// Reports kept while one is being delivered; the oldest is dropped first.
+const REPORTS_MAX: usize = 32;
+
+/// A supervisor and what is under way for it.
+#[derive(Default)]
+pub(super) struct Runner {
+    supervisor: Supervisor,
+    /// Number of the newest action; outcomes of older ones are stale.
+    action: u64,
+    /// The ownership last learned of, and when.
+    learned: Option<(Token, VoterTime)>,
+    reports: VecDeque<(Report, Millis)>,
+    reporting: bool,
+}
+
+impl Runner {
+    pub(super) fn wake(&self) -> Option<VoterTime> {
+        self.supervisor.wake()
+    }
+
+    pub(super) fn session_over(&mut self, session: SessionId, now: VoterTime) {
+        self.supervisor.handle(Input::SessionOver { session }, now);
+        if self.supervisor.is_idle() {
+            self.action += 1;
+        }
+    }
+
+    fn learn(&mut self, duty: &Duty, now: VoterTime) {
+        match duty {
+            Duty::Own { token, .. } | Duty::Yield { token, .. } => {
+                if self.learned.is_none_or(|(known, _)| known != *token) {
+                    self.learned = Some((*token, now));
+                }
+            }
+            Duty::None => {}
+        }
+    }
+
+    fn collect_reports(&mut self, now: VoterTime) {
+        for report in self.supervisor.reports() {
+            let since = self.learned.filter(|(token, _)| *token == report.token).map(|(_, at)| now.since(at));
+            self.reports.push_back((report, Millis::from(since.unwrap_or_default())));
+            if self.reports.len() > REPORTS_MAX {
+                self.reports.pop_front();
+            }
+        }
+    }
+}
+
+impl<P: Platform> Brain<P> {
+    /// Gives every package its duty and carries out what is due.
+    pub(super) fn run_packages(&mut self, now: VoterTime) {
+        let session = self.session();
+        let duties = self.duties(session);
+        for (name, duty) in duties {
+            let known = self.runners.contains_key(&name);
+            if !known && duty == Duty::None {
+                continue;
+            }
+            let runner = self.runners.entry(name.clone()).or_default();
+            runner.learn(&duty, now);
+            runner.supervisor.handle(Input::Duty(duty), now);
+            self.step(&name, now);
+        }
+        self.runners.retain(|_, r| !(r.supervisor.is_idle() && r.reports.is_empty() && !r.reporting));
+        if self.leaving && self.runners.is_empty() {
+            self.leaving = false;
+            self.tell_keeper(ToKeeper::Retire { why: "everything here is stopped and released".to_owned() });
+        }
+    }
+
+    fn duties(&self, session: Option<SessionId>) -> Vec<(PackageName, Duty)> {
+        self.consensus.read(|state| {
+            let of =
+                |entry| session.map_or(Duty::None, |session| self.unless_leaving(duty(state, self.me, session, entry)));
+            let mut all: Vec<_> = state.packages.iter().map(|(name, entry)| (name.clone(), of(entry))).collect();
+            let gone = self.runners.keys().filter(|name| !state.packages.contains_key(*name));
+            all.extend(gone.map(|name| (name.clone(), Duty::None)));
+            all
+        })
+    }
+
+    /// A keeper that is to end gives everything up in good order.
+    fn unless_leaving(&self, duty: Duty) -> Duty {
+        match duty {
+            Duty::Own { token, session, definition } if self.leaving => {
+                Duty::Yield { token, session, definition, why: "this node's keeper is to end".to_owned() }
+            }
+            Duty::Own { .. } | Duty::Yield { .. } | Duty::None => duty,
+        }
+    }
+
+    fn step(&mut self, name: &PackageName, now: VoterTime) {
+        let Some(runner) = self.runners.get_mut(name) else { return };
+        let action = runner.supervisor.next(now);
+        runner.collect_reports(now);
+        let number = runner.action + 1;
+        if let Some(action) = action {
+            runner.action = number;
+            self.carry_out(name.clone(), number, action);
+        }
+        self.deliver_report(name);
+    }
+
+    fn carry_out(&self, package: PackageName, number: u64, action: Action) {
+        let node = self.consensus.read(|s| s.nodes.get(&self.me).map(|n| n.name.clone()));
+        let Some(node) = node else { return };
+        let (hands, back, consensus) = (self.hands.clone(), self.to_self.clone(), self.consensus.clone());
+        let release = |outcome: &ReleaseOutcome, token, session| {
+            let outcome = outcome.clone();
+            self.entry(Command::Release { package: package.clone(), token, session, outcome })
+        };
+        let entry = match &action {
+            Action::Release { token, session, outcome } => Some(release(outcome, *token, *session)),
+            Action::Start { .. } | Action::Stop { .. } => None,
+        };
+        spawn::<P>(async move {
+            let target = |resource, token, session| {
+                let package = package.clone();
+                Target { package, resource, token, session, node: node.clone() }
+            };
+            let result = match action {
+                Action::Start { resource, token, session } => {
+                    resource::start(&hands, &target(resource, token, session)).await
+                }
+                Action::Stop { resource, token, session } => {
+                    resource::stop(&hands, &target(resource, token, session)).await
+                }
+                Action::Release { token, .. } => match hands.record_release(package.clone(), token).await {
+                    Err(trouble) => Err(trouble),
+                    Ok(()) => commit_release(&consensus, entry).await,
+                },
+            };
+            let input = match result {
+                Ok(detail) => Input::Done { detail },
+                Err(Trouble::Failed(why)) => Input::Failed { why },
+                Err(Trouble::Refused(why)) => Input::Refused { why },
+            };
+            let _ = back.send(Event::Settled { package, action: number, input }).await;
+        });
+    }
+
+    pub(super) fn settled(&mut self, package: &PackageName, action: u64, input: Input) {
+        let now = self.platform.now();
+        let Some(runner) = self.runners.get_mut(package).filter(|r| r.action == action) else { return };
+        if let Input::Failed { why } | Input::Refused { why } = &input {
+            tracing::warn!(%package, "{why}");
+            self.platform.log_line(package, why);
+        }
+        runner.supervisor.handle(input, now);
+    }
+
+    /// Delivers the oldest report; the next follows when it has landed.
+    fn deliver_report(&mut self, name: &PackageName) {
+        let Some(runner) = self.runners.get_mut(name).filter(|r| !r.reporting) else { return };
+        let Some((report, after)) = runner.reports.pop_front() else { return };
+        runner.reporting = true;
+        tracing::info!(package = %name, token = %report.token, "{}", report.note);
+        self.platform.log_line(name, &report.note);
+        let Report { token, phase, resources, note } = report;
+        let entry = self.entry(Command::Report { package: name.clone(), token, phase, resources, after, note });
+        let (consensus, back, package) = (self.consensus.clone(), self.to_self.clone(), name.clone());
+        spawn::<P>(async move {
+            // A report is data for people; one that finds no leader in time is given up.
+            if let Err(error) = consensus.submit(entry, PROPOSAL_WITHIN).await {
+                tracing::debug!(%package, %error, "report given up");
+            }
+            let _ = back.send(Event::Reported(package)).await;
+        });
+    }
+
+    pub(super) fn reported(&mut self, package: &PackageName) {
+        if let Some(runner) = self.runners.get_mut(package) {
+            runner.reporting = false;
+        }
+        self.deliver_report(package);
+    }
+
+    pub(super) fn exited(&mut self, place: &Place, exit: Exit) {
+        let how = match exit {
+            Exit::Code(code) => format!("exit code {code}"),
+            Exit::Signal(signal) => format!("signal {signal}"),
+        };
+        let input = Input::Exited { resource: place.resource.clone(), token: place.token, how };
+        self.tell(&place.package, input);
+    }
+
+    pub(super) fn lapsed(&mut self, place: &Place, why: &str) {
+        let line = format!("{} ended with the lease: {why}", place.resource);
+        tracing::warn!(package = %place.package, "{line}");
+        self.platform.log_line(&place.package, &line);
+        self.tell(&place.package, Input::Lapsed { resource: place.resource.clone(), token: place.token });
+    }
+
+    fn tell(&mut self, package: &PackageName, input: Input) {
+        let now = self.platform.now();
+        if let Some(runner) = self.runners.get_mut(package) {
+            runner.supervisor.handle(input, now);
+        }
+    }
+
+    /// What an earlier agent of this keeper life left running is found, not started again (L18, X6).
+    pub(super) fn adopt_running(&mut self) {
+        let now = self.platform.now();
+        let Some(session) = self.session() else { return };
+        let running = self.keeper.as_ref().map(|k| k.running.clone()).unwrap_or_default();
+        for (name, duty) in self.duties(Some(session)) {
+            let (Duty::Own { token, .. } | Duty::Yield { token, .. }) = &duty else { continue };
+            let token = *token;
+            let mine = running.iter().filter(|r| r.place.package == name && r.place.token == token);
+            let up: BTreeSet<_> = mine.clone().map(|r| r.place.resource.clone()).collect();
+            if up.is_empty() {
+                continue;
+            }
+            let runner = self.runners.entry(name.clone()).or_default();
+            runner.learn(&duty, now);
+            runner.supervisor.handle(Input::Duty(duty), now);
+            runner.supervisor.handle(Input::Adopt { token, up }, now);
+            let ended: Vec<_> = mine.filter_map(|r| ended(&r.what).map(|exit| (r.place.clone(), exit))).collect();
+            ended.into_iter().for_each(|(place, exit)| self.exited(&place, exit));
+        }
+    }
+}
+
+fn ended(what: &RunningKind) -> Option<Exit> {
+    match what {
+        RunningKind::Ip(_) => None,
+        RunningKind::Program { exited, .. } => *exited,
+    }
+}
+
+/// Commits a release. An answer, even a refusal, means that the ownership is over in the log.
+async fn commit_release<Rt: AsyncRuntime, Q: crate::raft::peers::Peers>(
+    consensus: &crate::raft::Consensus<Rt, Q>,
+    entry: Option<crate::engine::command::Entry>,
+) -> Result<String, Trouble> {
+    let Some(entry) = entry else { return Ok(String::new()) };
+    match consensus.submit(entry, PROPOSAL_WITHIN).await {
+        Ok(_) => Ok(String::new()),
+        Err(error) => Err(Trouble::Failed(format!("the release is not committed yet: {error}"))),
+    }
+}

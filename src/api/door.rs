@@ -1,0 +1,76 @@
+//! What routes may ask of the agent behind them. Every change goes through [`Door::submit`], whoever asks.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::local::Local;
+use crate::engine::planner::Note;
+use crate::engine::{Command, LogIndex, Reply, State, WallMillis};
+use crate::package::{NodeName, PackageName};
+use crate::raft::RaftStatus;
+
+/// Why the door could not answer. The text says what happened, what still holds, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DoorError {
+    /// Nothing was changed.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The change may or may not have been made.
+    #[error("{0}")]
+    Unknown(String),
+    /// The node cannot go on.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// A join token that is not in the log yet.
+#[derive(Clone, Debug)]
+pub struct TokenOffer {
+    /// To be shown once.
+    pub token: String,
+    /// What is stored of it.
+    pub digest: String,
+    /// When it stops being good, by this node's wall clock.
+    pub expires: WallMillis,
+    /// How long that is, in seconds.
+    pub valid_s: u64,
+}
+
+/// A member node's door.
+pub trait Door: Clone + Send + Sync + 'static {
+    /// Puts a command into the log, through the leader wherever it is, and answers what became of it once this node has
+    /// applied it. `by` is who asked, for the ledger: `root@n1`.
+    fn submit(&self, command: Command, by: String)
+    -> impl Future<Output = Result<(LogIndex, Reply), DoorError>> + Send;
+
+    /// Waits until this node has applied everything committed before the call; a cut-off node answers an error.
+    fn linearize(&self) -> impl Future<Output = Result<LogIndex, DoorError>> + Send;
+
+    /// Waits until more than `after` has been applied, or `within` has passed; answers what has been applied.
+    fn applied_after(&self, after: LogIndex, within: Duration) -> impl Future<Output = LogIndex> + Send;
+
+    /// Reads this node's copy of the state.
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T;
+
+    /// How consensus stands on this node.
+    fn raft(&self) -> RaftStatus;
+
+    /// What this node shows of itself.
+    fn local(&self) -> Local;
+
+    /// This node's name.
+    fn node_name(&self) -> NodeName;
+
+    /// Why packages that should run do not, in the planner's words; empty on a node that does not lead.
+    fn notes(&self) -> Vec<Note>;
+
+    /// A new join token for this cluster.
+    ///
+    /// # Errors
+    /// There is no cluster in this node's copy of the state yet.
+    fn new_token(&self) -> Result<TokenOffer, DoorError>;
+
+    /// The log file of a package on this node.
+    fn log_file(&self, package: &PackageName) -> PathBuf;
+}

@@ -1,0 +1,47 @@
+//! Requests as values: who asks, and JSON bodies with errors in our own form.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::api::failure::Refusal;
+use crate::net::http::Caller;
+use crate::package::PackageName;
+
+/// Who asks, in words for the ledger: `root`, `user 1000`, `operator anna`. The listener knows and says.
+#[derive(Clone, Debug)]
+pub struct By(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for By {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let who = match parts.extensions.get::<Caller>() {
+            Some(Caller::Local { uid: 0 }) => "root".to_owned(),
+            Some(caller @ (Caller::Local { .. } | Caller::Remote(_))) => caller.to_string(),
+            None => "somebody unknown".to_owned(),
+        };
+        Ok(By(who))
+    }
+}
+
+/// A JSON body; an empty one is `{}`.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|e| Refusal::bad_request(format!("the body cannot be read: {e}")))?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let bad = |e: serde_json::Error| Refusal::bad_request(format!("the body is not what this route takes: {e}"));
+        serde_json::from_slice(text).map(Body).map_err(bad)
+    }
+}
+
+/// A package's name out of the path.
+pub fn name(given: &str) -> Result<PackageName, Refusal> {
+    PackageName::new(given).map_err(|e| Refusal::bad_request(e.to_string()))
+}

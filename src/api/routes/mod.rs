@@ -1,0 +1,42 @@
+//! The routes of a member node, a file per subject. Every change is a command through the door.
+
+mod body;
+mod cluster;
+mod log;
+mod packages;
+mod status;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+
+use super::door::Door;
+use super::failure::Refusal;
+
+pub use body::{Body, By};
+pub use cluster::Leaving;
+pub use log::NEXT_OFFSET;
+
+/// Longest body accepted, in bytes.
+const BODY_MAX_BYTES: usize = 1 << 20;
+
+/// The routes over a door. The listener adds a [`Caller`] to every request.
+pub fn routes<D: Door>(door: D) -> Router {
+    Router::new()
+        .route("/v1/status", get(status::status::<D>))
+        .route("/v1/changes", get(status::changes::<D>))
+        .route("/v1/packages/{name}", put(packages::define::<D>).get(packages::show::<D>).delete(packages::delete::<D>))
+        .route("/v1/packages/{name}/owner", get(packages::owner::<D>))
+        .route("/v1/packages/{name}/run", post(packages::run::<D>))
+        .route("/v1/packages/{name}/stop", post(packages::stop::<D>))
+        .route("/v1/packages/{name}/move", post(packages::switch::<D>))
+        .route("/v1/packages/{name}/clear", post(packages::clear::<D>))
+        .route("/v1/packages/{name}/log", get(log::log::<D>))
+        .route("/v1/cluster/token", post(cluster::token::<D>))
+        .route("/v1/node/leave", post(cluster::leave::<D>))
+        .fallback(async || {
+            Refusal::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route; see docs/api.md")
+        })
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(door)
+}

@@ -1,0 +1,191 @@
+//! Packages: definitions, `run`, `stop`, `move`, `clear`, and who owns what.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::body::{Body, By, name};
+use crate::api::door::Door;
+use crate::api::failure::Refusal;
+use crate::api::types::{Changed, DefineRequest, MoveRequest, Moving, NodeRequest, Owner, PackageDetail, StopRequest};
+use crate::engine::placement::place;
+use crate::engine::state::{PackageEntry, State as ClusterState};
+use crate::engine::view::package_view;
+use crate::engine::{Command, LogIndex, NodeId, Rejected, Reply, SessionId};
+use crate::package::{NodeName, PackageName};
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// Submits a command; a rejection becomes a refusal.
+pub(super) async fn change<D: Door>(door: &D, command: Command, by: By) -> Answer<Changed> {
+    let (index, reply) = door.submit(command, by.0).await?;
+    match reply {
+        Reply::Rejected(rejected) => Err(rejected.into()),
+        Reply::Done
+        | Reply::Already
+        | Reply::Node(_)
+        | Reply::Session(_)
+        | Reply::Incarnation(_)
+        | Reply::Set(_)
+        | Reply::Token(_)
+        | Reply::Revision(_) => Ok(Json(Changed { index, reply })),
+    }
+}
+
+/// `PUT /v1/packages/P`.
+pub async fn define<D: Door>(
+    State(door): State<D>,
+    Path(given): Path<String>,
+    by: By,
+    Body(request): Body<DefineRequest>,
+) -> Answer<Changed> {
+    let package = name(&given)?;
+    if request.definition.name != package {
+        let text = format!("the definition is named '{}', the path says '{package}'", request.definition.name);
+        return Err(Refusal::bad_request(text));
+    }
+    let problems = crate::package::check(&request.definition);
+    if !problems.is_empty() {
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", problems.join("\n")));
+    }
+    let command = Command::DefinePackage { definition: request.definition, replaces: request.replaces };
+    change(&door, command, by).await
+}
+
+/// `GET /v1/packages/P`.
+pub async fn show<D: Door>(State(door): State<D>, Path(given): Path<String>) -> Answer<PackageDetail> {
+    let package = name(&given)?;
+    door.linearize().await?;
+    let detail = door.read(|state| {
+        let entry = state.packages.get(&package)?;
+        let events = state.events.iter().filter(|e| e.package.as_ref() == Some(&package)).cloned().collect();
+        Some(PackageDetail { view: package_view(state, &package)?, definition: entry.definition.clone(), events })
+    });
+    detail.map(Json).ok_or_else(|| Rejected::NoSuchPackage { package }.into())
+}
+
+/// `GET /v1/packages/P/owner`.
+pub async fn owner<D: Door>(State(door): State<D>, Path(given): Path<String>) -> Answer<Owner> {
+    let package = name(&given)?;
+    door.linearize().await?;
+    let owner = door.read(|state| state.packages.get(&package).map(|entry| owner_of(state, entry)));
+    owner.map(Json).ok_or_else(|| Rejected::NoSuchPackage { package }.into())
+}
+
+fn owner_of(state: &ClusterState, entry: &PackageEntry) -> Owner {
+    let owner = entry.owner.as_ref();
+    Owner {
+        node: owner.and_then(|o| state.nodes.get(&o.node)).map(|n| n.name.clone()),
+        token: owner.map_or(entry.last_token, |o| o.token),
+        session: owner.map(|o| o.session),
+    }
+}
+
+/// `DELETE /v1/packages/P?revision=N`.
+#[derive(Deserialize)]
+pub struct Deletion {
+    revision: u64,
+}
+
+/// `DELETE /v1/packages/P?revision=N`.
+pub async fn delete<D: Door>(
+    State(door): State<D>,
+    Path(given): Path<String>,
+    Query(deletion): Query<Deletion>,
+    by: By,
+) -> Answer<Changed> {
+    let command = Command::DeletePackage { package: name(&given)?, revision: LogIndex(deletion.revision) };
+    change(&door, command, by).await
+}
+
+/// `POST /v1/packages/P/run`.
+pub async fn run<D: Door>(
+    State(door): State<D>,
+    Path(given): Path<String>,
+    by: By,
+    Body(request): Body<NodeRequest>,
+) -> Answer<Changed> {
+    change(&door, Command::RunPackage { package: name(&given)?, node: request.node }, by).await
+}
+
+/// `POST /v1/packages/P/stop`.
+pub async fn stop<D: Door>(
+    State(door): State<D>,
+    Path(given): Path<String>,
+    by: By,
+    Body(request): Body<StopRequest>,
+) -> Answer<Changed> {
+    change(&door, Command::StopPackage { package: name(&given)?, scope: request.scope }, by).await
+}
+
+/// `POST /v1/packages/P/clear`.
+pub async fn clear<D: Door>(
+    State(door): State<D>,
+    Path(given): Path<String>,
+    by: By,
+    Body(request): Body<NodeRequest>,
+) -> Answer<Changed> {
+    let node = request.node.ok_or_else(|| Refusal::bad_request("say which node: {\"node\": \"n1\"}"))?;
+    change(&door, Command::ClearFailure { package: name(&given)?, node }, by).await
+}
+
+/// `POST /v1/packages/P/move`: one act, never a hidden ban.
+pub async fn switch<D: Door>(
+    State(door): State<D>,
+    Path(given): Path<String>,
+    by: By,
+    Body(request): Body<MoveRequest>,
+) -> Answer<Moving> {
+    let package = name(&given)?;
+    door.linearize().await?;
+    let silent = door.local().silent;
+    let chosen = door.read(|state| choose(state, &package, request.to.as_ref(), &silent, &by.0))?;
+    let Json(changed) = change(&door, chosen.command, by).await?;
+    Ok(Json(Moving { package, index: changed.index, from: chosen.from, to: chosen.to }))
+}
+
+/// A move that can be asked for.
+pub(super) struct Choice {
+    pub(super) command: Command,
+    pub(super) from: NodeName,
+    pub(super) to: NodeName,
+}
+
+/// Where a package can go from its owner: the node asked for, or the next of its list.
+pub(super) fn choose(
+    state: &ClusterState,
+    package: &PackageName,
+    to: Option<&NodeName>,
+    silent: &BTreeSet<SessionId>,
+    by: &str,
+) -> Result<Choice, Refusal> {
+    let entry = state.packages.get(package).ok_or_else(|| Rejected::NoSuchPackage { package: package.clone() })?;
+    let conflict = |text: String| Refusal::new(StatusCode::CONFLICT, "rejected", text);
+    let owner = entry.owner.as_ref().ok_or_else(|| {
+        conflict(format!(
+            "nobody owns package '{package}', so there is nothing to move; `pkgctl run {package}` starts it"
+        ))
+    })?;
+    let from = node_name(state, owner.node);
+    let placement = place(state, entry, silent);
+    let found = placement.candidates.iter().find(|c| c.node != owner.node && to.is_none_or(|to| *to == c.name));
+    let Some(target) = found else {
+        let why = match to {
+            Some(to) if *to == from => format!("it is on {to} already"),
+            Some(_) | None => placement.reasons(),
+        };
+        return Err(conflict(format!("package '{package}' stays on {from}: no other node can take it ({why})")));
+    };
+    let why = format!("moved from {from} to {} by {by}", target.name);
+    let command = Command::MovePackage { package: package.clone(), token: owner.token, to: target.node, why };
+    Ok(Choice { command, from, to: target.name.clone() })
+}
+
+fn node_name(state: &ClusterState, node: NodeId) -> NodeName {
+    let known = state.nodes.get(&node).map(|n| n.name.clone());
+    // An owner is always a member; a number reads better than a panic if that were ever untrue.
+    known.unwrap_or_else(|| NodeName::new(format!("node-{node}")).expect("digits make a name"))
+}

@@ -1,0 +1,117 @@
+//! `status` and waiting for changes.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+
+use crate::api::door::Door;
+use crate::api::failure::Refusal;
+use crate::api::local::Local;
+use crate::api::types::{ClusterStatus, NodeStatus, Progress, Status};
+use crate::engine::planner::Note;
+use crate::engine::state::{Cluster, Node, State as ClusterState};
+use crate::engine::view::{PackageView, StateWord, package_view};
+use crate::engine::{LogIndex, NodeId};
+use crate::package::PackageName;
+use crate::raft::RaftStatus;
+
+/// Longest a request may wait for a change, in milliseconds.
+const WAIT_MAX_MS: u64 = 60_000;
+
+/// `GET /v1/status`: linearizable when a leader can be asked, this node's copy, and marked so, when not.
+pub async fn status<D: Door>(State(door): State<D>) -> Json<Status> {
+    let stale = door.linearize().await.is_err();
+    let (local, raft, notes) = (door.local(), door.raft(), door.notes());
+    let answer = door.read(|state| Status {
+        cluster: state.cluster.as_ref().map(|cluster| cluster_status(state, cluster, &raft, &local)),
+        local: local.clone(),
+        node: door.node_name(),
+        applied: state.applied,
+        stale,
+        packages: state.packages.keys().filter_map(|name| view(state, name, &notes)).collect(),
+    });
+    Json(answer)
+}
+
+/// A package's view; where the planner knows why nobody takes it, that is its reason.
+fn view(state: &ClusterState, name: &PackageName, notes: &[Note]) -> Option<PackageView> {
+    let mut view = package_view(state, name)?;
+    let note = notes.iter().find(|n| n.package == *name);
+    if let Some(note) = note.filter(|_| view.state == StateWord::FailingOver) {
+        view.reason = note.why.clone();
+    }
+    Some(view)
+}
+
+fn cluster_status(state: &ClusterState, cluster: &Cluster, raft: &RaftStatus, local: &Local) -> ClusterStatus {
+    let voters = state.raft_voters.len();
+    ClusterStatus {
+        id: cluster.id,
+        name: cluster.name.clone(),
+        profile: cluster.profile,
+        leader: raft.leader.and_then(|(id, _)| state.nodes.get(&id)).map(|n| n.name.clone()),
+        term: raft.term,
+        survives: voters.saturating_sub(1) / 2,
+        lease_sets_changing: state.lease_sets.len() > 1,
+        warnings: warnings(state, raft, local),
+        nodes: state.nodes.iter().map(|(id, node)| node_status(state, *id, node, local)).collect(),
+    }
+}
+
+fn node_status(state: &ClusterState, id: NodeId, node: &Node, local: &Local) -> NodeStatus {
+    let session = state.sessions.iter().rev().find(|(_, s)| s.node == id).map(|(id, _)| *id);
+    let owned = state.packages.iter().filter(|(_, p)| p.owner.as_ref().is_some_and(|o| o.node == id));
+    NodeStatus {
+        id,
+        name: node.name.clone(),
+        address: node.address,
+        voter: state.raft_voters.contains(&id),
+        lease_voter: state.lease_sets.last_key_value().is_some_and(|(_, set)| set.contains(&id)),
+        session,
+        owns: owned.map(|(name, _)| name.to_string()).collect(),
+        silent: session.is_some_and(|s| local.silent.contains(&s)),
+    }
+}
+
+fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<String> {
+    let mut all = Vec::new();
+    match state.raft_voters.len() {
+        0 | 1 => all.push("one voter: it survives no failure; add two nodes with `pkgctl cluster join`".to_owned()),
+        2 => all.push("two voters: it survives no failure, the loss of either stops the other; add a third".to_owned()),
+        _ => {}
+    }
+    if state.lease_sets.len() > 1 {
+        all.push("the voters are changing: an older lease set is being retired".to_owned());
+    }
+    if raft.leader.is_none() {
+        all.push("no leader is known to this node: packages run on under their leases, changes wait".to_owned());
+    }
+    if local.scheduling.as_deref() == Some("best-effort") {
+        all.push("scheduling is best-effort on this node: programs are ended 150 ms before the lease".to_owned());
+    }
+    if local.keeper_version.is_none() {
+        all.push("this node's keeper is not attached: it holds no lease and can own nothing".to_owned());
+    }
+    all.extend(local.keeper_version.iter().filter(|v| **v != local.agent_version).map(|v| {
+        format!("this node's keeper is {v}, its agent {}: drain the node and restart the keeper", local.agent_version)
+    }));
+    all.extend(raft.fatal.iter().map(|why| format!("this node's store has failed and it has retired: {why}")));
+    all
+}
+
+/// `GET /v1/changes?after=N&within_ms=M`.
+#[derive(Deserialize)]
+pub struct Wait {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    within_ms: u64,
+}
+
+/// Waits until more than `after` has been applied here, or the time is up.
+pub async fn changes<D: Door>(State(door): State<D>, Query(wait): Query<Wait>) -> Result<Json<Progress>, Refusal> {
+    let within = Duration::from_millis(wait.within_ms.min(WAIT_MAX_MS));
+    Ok(Json(Progress { applied: door.applied_after(LogIndex(wait.after), within).await }))
+}

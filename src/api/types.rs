@@ -1,0 +1,208 @@
+//! What travels through the door, as JSON. Names are stable; fields are only added.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::local::Local;
+use crate::engine::command::StopScope;
+use crate::engine::event::Event;
+use crate::engine::view::PackageView;
+use crate::engine::{ClusterId, LogIndex, NodeId, Profile, Reply, SessionId, Token};
+use crate::package::{NodeName, Package, PackageName};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The cluster; none on a node that is not in one.
+    pub cluster: Option<ClusterStatus>,
+    /// The node that answers.
+    pub local: Local,
+    /// Its name.
+    pub node: NodeName,
+    /// The newest entry this answer takes into account.
+    pub applied: LogIndex,
+    /// Whether the answer is this node's own copy because no leader could be asked.
+    pub stale: bool,
+    /// Every package, by name.
+    pub packages: Vec<PackageView>,
+}
+
+/// The cluster in `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// Its identity.
+    pub id: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Its profile.
+    pub profile: Profile,
+    /// The leader's name, if one is known.
+    pub leader: Option<NodeName>,
+    /// The leader's term.
+    pub term: u64,
+    /// How many voters may be lost at once without loss of service.
+    pub survives: usize,
+    /// Whether an older lease set is being retired.
+    pub lease_sets_changing: bool,
+    /// What is not right, for people: a sentence each.
+    pub warnings: Vec<String>,
+    /// Every member.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// One member in `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// Whether it is one of Raft's voters.
+    pub voter: bool,
+    /// Whether it is in the newest lease set.
+    pub lease_voter: bool,
+    /// Its live session.
+    pub session: Option<SessionId>,
+    /// Packages it owns.
+    pub owns: BTreeSet<String>,
+    /// Whether it is silent, as far as the answering node hears.
+    pub silent: bool,
+}
+
+/// `GET /v1/packages/P`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PackageDetail {
+    /// As `status` shows it.
+    pub view: PackageView,
+    /// As it is stored.
+    pub definition: Package,
+    /// Its events in the ledger, oldest first.
+    pub events: Vec<Event>,
+}
+
+/// `GET /v1/packages/P/owner`: who may act for it now (X3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The owner's name; none while nobody owns it.
+    pub node: Option<NodeName>,
+    /// The fencing token; the last one given while nobody owns it.
+    pub token: Token,
+    /// The owner's session.
+    pub session: Option<SessionId>,
+}
+
+/// `PUT /v1/packages/P`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DefineRequest {
+    /// The whole definition.
+    pub definition: Package,
+    /// The revision it replaces; none when it must be new.
+    #[serde(default)]
+    pub replaces: Option<LogIndex>,
+}
+
+/// `POST /v1/packages/P/run` and `…/clear`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRequest {
+    /// Only this node.
+    #[serde(default)]
+    pub node: Option<NodeName>,
+}
+
+/// `POST /v1/packages/P/stop`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// Where.
+    pub scope: StopScope,
+}
+
+/// `POST /v1/packages/P/move`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The new owner; the next eligible node of the list when absent.
+    #[serde(default)]
+    pub to: Option<NodeName>,
+}
+
+/// `POST /v1/packages/P/move` answers where it goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Moving {
+    /// Which package.
+    pub package: PackageName,
+    /// The entry.
+    pub index: LogIndex,
+    /// The owner until now.
+    pub from: NodeName,
+    /// The owner to be.
+    pub to: NodeName,
+}
+
+/// What a change answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Changed {
+    /// The entry; the node that answers has applied it.
+    pub index: LogIndex,
+    /// What it answered.
+    pub reply: Reply,
+}
+
+/// `POST /v1/cluster/init`, on a node that is in no cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitRequest {
+    /// The cluster's name.
+    pub name: String,
+    /// Its profile.
+    #[serde(default)]
+    pub profile: Profile,
+}
+
+/// `POST /v1/cluster/join`, on a node that is in no cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinRequest {
+    /// The token a member printed.
+    pub token: String,
+}
+
+/// What `init`, `join` and `token` answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This node's id in it.
+    pub node: NodeId,
+}
+
+/// `POST /v1/cluster/token`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IssuedToken {
+    /// To be typed on the node that joins; shown once.
+    pub token: String,
+    /// How long it is good, in seconds.
+    pub valid_s: u64,
+}
+
+/// `GET /v1/changes`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// The last entry applied.
+    pub applied: LogIndex,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// One word for machines: `no_such_package`, `rejected`, `bad_request`, `unavailable`, `unknown_outcome` …
+    pub code: String,
+    /// What happened, what still holds, what to do next.
+    pub message: String,
+}

@@ -1,0 +1,140 @@
+//! `pkgctl cluster init|join|token|status`.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::args;
+use super::client::Client;
+use super::exit::Failed;
+use super::print::Out;
+use super::status::warnings;
+use crate::api::types::{ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, Progress, Status};
+
+/// How long a join may take until this node votes.
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
+/// How long one question for changes may wait.
+const STEP_MS: u64 = 500;
+
+/// Dispatches.
+pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result<(), Failed> {
+    match verb {
+        args::Cluster::Init(init) => found(client, out, init).await,
+        args::Cluster::Join(join) => enter(client, out, join).await,
+        args::Cluster::Token => token(client, out).await,
+        args::Cluster::Status => members(client, out).await,
+    }
+}
+
+async fn found(client: &Client, out: &Out, verb: &args::ClusterInit) -> Result<(), Failed> {
+    let request = InitRequest { name: verb.name.clone(), profile: verb.profile.into() };
+    let joined: Joined = client.call("POST", "/v1/cluster/init", &request).await?;
+    out.progress(&format!("cluster {} ({}) made; this node is its only voter so far", verb.name, joined.cluster));
+    wait_for_vote(client, out).await?;
+    let issued: IssuedToken = client.call("POST", "/v1/cluster/token", &serde_json::json!({})).await?;
+    out.say("the cluster is up; it survives no failure until two more nodes have joined");
+    out.say(&format!(
+        "on the next node, within {} minutes:\n  pkgctl cluster join {}",
+        issued.valid_s / 60,
+        issued.token
+    ));
+    out.value(&serde_json::json!({"cluster": joined.cluster, "node": joined.node, "token": issued.token}));
+    Ok(())
+}
+
+async fn enter(client: &Client, out: &Out, verb: &args::ClusterJoin) -> Result<(), Failed> {
+    let request = JoinRequest { token: verb.token.trim().to_owned() };
+    let joined: Joined = client.call("POST", "/v1/cluster/join", &request).await?;
+    out.progress(&format!("taken in as node {} of cluster {}", joined.node, joined.cluster));
+    if !verb.no_wait {
+        wait_for_vote(client, out).await?;
+    }
+    out.say("this node has joined");
+    out.value(&joined);
+    Ok(())
+}
+
+async fn token(client: &Client, out: &Out) -> Result<(), Failed> {
+    let issued: IssuedToken = client.call("POST", "/v1/cluster/token", &serde_json::json!({})).await?;
+    out.say(&issued.token);
+    out.progress(&format!("good for one node and {} minutes: pkgctl cluster join TOKEN", issued.valid_s / 60));
+    out.value(&issued);
+    Ok(())
+}
+
+/// Waits until this node votes, and the lease set before it is retired; shows each step.
+async fn wait_for_vote(client: &Client, out: &Out) -> Result<(), Failed> {
+    let shown = Cell::new(String::new());
+    match timeout(JOIN_WITHIN, watch_steps(client, out, &shown)).await {
+        Ok(voted) => voted,
+        Err(_) => Err(Failed::waiting(format!(
+            "this node is {} after {JOIN_WITHIN:?}; it goes on without this command: `pkgctl cluster status` shows how",
+            shown.take()
+        ))),
+    }
+}
+
+async fn watch_steps(client: &Client, out: &Out, shown: &Cell<String>) -> Result<(), Failed> {
+    let mut seen = 0;
+    loop {
+        let status: Option<Status> = client.get_if_any("/v1/status").await?;
+        let step = status.as_ref().map_or("starting".to_owned(), step_of);
+        if step != shown.take() {
+            out.progress(&format!("  {step}"));
+        }
+        shown.set(step.clone());
+        if step == VOTES {
+            return Ok(());
+        }
+        let path = format!("/v1/changes?after={seen}&within_ms={STEP_MS}");
+        seen = client.get_if_any::<Progress>(&path).await?.map_or(seen, |p| p.applied.0);
+    }
+}
+
+const VOTES: &str = "a voter with a lease";
+
+fn step_of(status: &Status) -> String {
+    let Some(cluster) = &status.cluster else { return "waiting for the log".to_owned() };
+    let changing = cluster.lease_sets_changing;
+    let me = cluster.nodes.iter().find(|n| n.id == status.local.node);
+    match me {
+        None => "waiting for the log".to_owned(),
+        Some(me) if !me.voter => "a learner: its log is catching up".to_owned(),
+        Some(me) if !me.lease_voter => "a voter: its lease set is being prepared".to_owned(),
+        Some(_) if changing => "in the new lease set: waiting until the one before it is retired".to_owned(),
+        Some(me) if me.session.is_none() => "a voter: its session is being registered".to_owned(),
+        Some(_) => VOTES.to_owned(),
+    }
+}
+
+async fn members(client: &Client, out: &Out) -> Result<(), Failed> {
+    let status: Status = client.get("/v1/status").await?;
+    out.value(&status.cluster);
+    let Some(cluster) = &status.cluster else {
+        out.say("this node is in no cluster yet");
+        return Ok(());
+    };
+    out.say(&format!("cluster {} ({})", cluster.name, cluster.id));
+    warnings(out, cluster, status.stale);
+    out.table(&["NODE", "ID", "ADDRESS", "ROLE", "SESSION", "OWNS"], &rows(cluster));
+    Ok(())
+}
+
+fn rows(cluster: &ClusterStatus) -> Vec<Vec<String>> {
+    let row = |n: &crate::api::types::NodeStatus| {
+        let role = match (cluster.leader.as_ref() == Some(&n.name), n.voter) {
+            (true, _) => "leader",
+            (false, true) => "voter",
+            (false, false) => "learner",
+        };
+        let session = match (n.session, n.silent) {
+            (Some(id), true) => format!("{id} (silent)"),
+            (Some(id), false) => id.to_string(),
+            (None, _) => "-".to_owned(),
+        };
+        let owns: Vec<&str> = n.owns.iter().map(String::as_str).collect();
+        vec![n.name.to_string(), n.id.to_string(), n.address.to_string(), role.to_owned(), session, owns.join(" ")]
+    };
+    cluster.nodes.iter().map(row).collect()
+}

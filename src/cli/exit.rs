@@ -1,0 +1,67 @@
+//! Exit codes, and what a verb that did not succeed says.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | it was tried and did not come to the outcome asked for |
+//! | 2 | the command line or a file is not usable; nothing was changed |
+//! | 3 | no agent, or no leader, could be reached; nothing was changed |
+//! | 4 | the cluster refused it; nothing was changed |
+//! | 5 | it is still under way after the time to wait |
+//! | 6 | it may or may not have been done: the answer was lost |
+
+use std::process::ExitCode;
+
+/// A verb that did not succeed.
+#[derive(Debug)]
+pub struct Failed {
+    code: u8,
+    /// What happened, what still holds, what to do next.
+    pub message: String,
+}
+
+impl Failed {
+    fn new(code: u8, message: String) -> Self {
+        Self { code, message }
+    }
+
+    /// It came to another outcome.
+    pub fn outcome(message: String) -> Self {
+        Self::new(1, message)
+    }
+
+    /// The command line or a file is not usable.
+    pub fn usage(message: String) -> Self {
+        Self::new(2, message)
+    }
+
+    /// Nobody answers.
+    pub fn unreachable(message: String) -> Self {
+        Self::new(3, message)
+    }
+
+    /// The cluster refused it.
+    pub fn rejected(message: String) -> Self {
+        Self::new(4, message)
+    }
+
+    /// Still under way.
+    pub fn waiting(message: String) -> Self {
+        Self::new(5, message)
+    }
+
+    /// The outcome is not known.
+    pub fn unknown(message: String) -> Self {
+        Self::new(6, message)
+    }
+
+    /// The process's exit code.
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+
+    /// The same as a number, for `--json`.
+    pub fn number(&self) -> u8 {
+        self.code
+    }
+}

@@ -1,0 +1,84 @@
+//! Waiting for an outcome, with progress: every change of the package's state is a line, as it happens.
+
+use std::time::Duration;
+
+use super::client::Client;
+use super::exit::Failed;
+use super::print::Out;
+use crate::api::types::{PackageDetail, Progress};
+use crate::engine::LogIndex;
+use crate::engine::view::PackageView;
+use crate::package::{Package, PackageName};
+
+/// Added to a package's own start and stop times when an outcome is waited for.
+const SLACK: Duration = Duration::from_secs(30);
+/// How long one question for changes may wait.
+const STEP_MS: u64 = 1000;
+
+/// What a look at the package says about the outcome.
+pub enum Verdict {
+    /// Not yet.
+    Wait,
+    /// Reached: the sentence for it.
+    Reached(String),
+    /// It came to something else: the sentence for it.
+    Missed(String),
+}
+
+/// Waits until `judge` has a verdict.
+pub async fn follow(
+    client: &Client,
+    out: &Out,
+    package: &PackageName,
+    judge: impl Fn(&PackageView) -> Verdict,
+) -> Result<PackageView, Failed> {
+    let path = format!("/v1/packages/{package}");
+    let mut shown = String::new();
+    let mut seen = LogIndex(0);
+    let mut left: Option<Duration> = None;
+    loop {
+        let detail: PackageDetail = client.get(&path).await?;
+        let line = progress_line(&detail.view);
+        if line != shown {
+            out.progress(&line);
+            shown = line;
+        }
+        match judge(&detail.view) {
+            Verdict::Wait => {}
+            Verdict::Reached(text) => {
+                out.say(&text);
+                return Ok(detail.view);
+            }
+            Verdict::Missed(text) => return Err(Failed::outcome(text)),
+        }
+        let remaining = left.unwrap_or_else(|| patience(&detail.definition));
+        if remaining.is_zero() {
+            let state = detail.view.headline();
+            return Err(Failed::waiting(format!(
+                "package '{package}' is {state}; it goes on without this command: `pkgctl status {package}` shows how"
+            )));
+        }
+        let next: Progress = client.get(&format!("/v1/changes?after={seen}&within_ms={STEP_MS}")).await?;
+        if next.applied == seen {
+            left = Some(remaining.saturating_sub(Duration::from_millis(STEP_MS)));
+        } else {
+            left = Some(remaining);
+        }
+        seen = next.applied;
+    }
+}
+
+fn progress_line(view: &PackageView) -> String {
+    let owner = view.owner.as_ref().map(|o| format!(" on {o}")).unwrap_or_default();
+    format!("  {}{owner}{}", view.state.word(), reason(view))
+}
+
+fn reason(view: &PackageView) -> String {
+    if view.reason.is_empty() { String::new() } else { format!(" ({})", view.reason) }
+}
+
+/// Starts and stops of every resource, twice (here and on a standby), and some slack.
+fn patience(package: &Package) -> Duration {
+    let each = package.resources.iter().map(|r| r.start_timeout.duration() + r.stop_timeout.duration());
+    each.sum::<Duration>() * 2 + SLACK
+}

@@ -1,0 +1,117 @@
+//! Everything that is printed: tables, progress, JSON. Colour only on a terminal.
+
+use std::io::IsTerminal;
+
+use serde::Serialize;
+
+use super::exit::Failed;
+use crate::engine::WallMillis;
+use crate::engine::view::StateWord;
+
+/// Where answers go.
+#[derive(Clone, Copy, Debug)]
+pub struct Out {
+    json: bool,
+    colour: bool,
+}
+
+impl Out {
+    /// For people, or for machines.
+    pub fn new(json: bool) -> Self {
+        Self { json, colour: !json && std::io::stdout().is_terminal() }
+    }
+
+    /// A sentence for people; machines get their value at the end.
+    pub fn say(self, text: &str) {
+        if !self.json {
+            anstream::println!("{text}");
+        }
+    }
+
+    /// What is going on meanwhile; not part of the answer.
+    pub fn progress(self, text: &str) {
+        if !self.json {
+            anstream::eprintln!("{text}");
+        }
+    }
+
+    /// The answer for machines.
+    pub fn value<T: Serialize>(self, value: &T) {
+        if self.json {
+            // Our own types always serialize; a failure would be a defect worth seeing.
+            anstream::println!("{}", serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")));
+        }
+    }
+
+    /// A verb did not succeed.
+    pub fn failed(self, failed: &Failed) {
+        if self.json {
+            self.value(&serde_json::json!({"ok": false, "exit": failed.number(), "message": failed.message}));
+        } else {
+            anstream::eprintln!("pkgctl: {}", failed.message);
+        }
+    }
+
+    /// A table with aligned columns; the last column is not padded.
+    pub fn table(self, head: &[&str], rows: &[Vec<String>]) {
+        if self.json {
+            return;
+        }
+        let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
+        anstream::println!("{}", self.bold(&line(&head, &widths)));
+        rows.iter().for_each(|row| anstream::println!("{}", line(row, &widths)));
+    }
+
+    fn bold(self, text: &str) -> String {
+        let style = anstyle::Style::new().bold();
+        if self.colour { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    /// A warning line.
+    pub fn warn(self, text: &str) {
+        let style = anstyle::AnsiColor::Yellow.on_default();
+        match (self.json, self.colour) {
+            (true, _) => {}
+            (false, true) => anstream::println!("{style}! {text}{style:#}"),
+            (false, false) => anstream::println!("! {text}"),
+        }
+    }
+}
+
+fn line(cells: &[String], widths: &[usize]) -> String {
+    let last = cells.len().saturating_sub(1);
+    let padded = cells.iter().zip(widths).enumerate();
+    let each: Vec<String> =
+        padded.map(|(i, (cell, width))| if i == last { cell.clone() } else { format!("{cell:width$}") }).collect();
+    each.join("  ").trim_end().to_owned()
+}
+
+/// `2026-11-21 02:43:07Z`, or `-`.
+pub fn when(wall: Option<WallMillis>) -> String {
+    let Some(wall) = wall else { return "-".to_owned() };
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(wall.0);
+    humantime::format_rfc3339_seconds(at).to_string().replace('T', " ")
+}
+
+/// A state's word.
+pub fn word(state: StateWord) -> String {
+    state.word().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_and_lines_end_without_blanks() {
+        let row = |a: &str, b: &str| line(&[a.to_owned(), b.to_owned()], &[5, 3]);
+        assert_eq!(row("ab", "x"), "ab     x");
+        assert_eq!(row("ab", ""), "ab");
+    }
+}

@@ -1,0 +1,50 @@
+//! `pkgctl run` and `pkgctl clear`.
+
+use super::args;
+use super::client::Client;
+use super::exit::Failed;
+use super::follow::{Verdict, follow};
+use super::print::Out;
+use crate::api::types::{Changed, NodeRequest};
+use crate::engine::view::{PackageView, StateWord};
+
+/// `pkgctl run P [--node N]`.
+pub async fn run(client: &Client, out: &Out, verb: &args::Run) -> Result<(), Failed> {
+    let package = &verb.package;
+    let request = NodeRequest { node: verb.node.clone() };
+    let changed: Changed = client.call("POST", &format!("/v1/packages/{package}/run"), &request).await?;
+    if verb.no_wait {
+        out.say(&format!("package '{package}' shall run; `pkgctl status {package}` shows how far it is"));
+        out.value(&changed);
+        return Ok(());
+    }
+    let view = follow(client, out, package, running).await?;
+    out.value(&view);
+    Ok(())
+}
+
+/// Whether it runs, or cannot.
+pub fn running(view: &PackageView) -> Verdict {
+    let owner = view.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+    let token = view.token.map(|t| t.to_string()).unwrap_or_default();
+    match view.state {
+        StateWord::Running => Verdict::Reached(format!("package '{}' runs on {owner} (token {token})", view.name)),
+        StateWord::Halted | StateWord::Held => Verdict::Missed(format!(
+            "package '{}' is {}; `pkgctl logs {}` on the node shows why, `pkgctl run {}` tries again",
+            view.name,
+            view.headline(),
+            view.name,
+            view.name
+        )),
+        StateWord::Starting | StateWord::Stopping | StateWord::Moving | StateWord::FailingOver => Verdict::Wait,
+    }
+}
+
+/// `pkgctl clear P --node N`.
+pub async fn clear(client: &Client, out: &Out, verb: &args::Clear) -> Result<(), Failed> {
+    let request = NodeRequest { node: Some(verb.node.clone()) };
+    let changed: Changed = client.call("POST", &format!("/v1/packages/{}/clear", verb.package), &request).await?;
+    out.say(&format!("package '{}' may be tried on {} again", verb.package, verb.node));
+    out.value(&changed);
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Letting others join: the token is looked up, the ports are proved by `net::join`, the log gives the id, and this
+//! member signs the certificate with the authority's key from the replicated state.
+
+use std::net::SocketAddr;
+
+use crate::agent::Agent;
+use crate::agent::platform::Platform;
+use crate::api::door::Door;
+use crate::engine::command::NewNode;
+use crate::engine::state::Cluster;
+use crate::engine::{Command, NodeId, Reply};
+use crate::net::datagram::Keys;
+use crate::net::identity::Authority;
+use crate::net::join::{JoinRequest, JoinService, KeeperPort, Member, Welcome};
+
+/// This member as one that lets others in.
+pub(super) struct Admission<P: Platform> {
+    pub(super) agent: Agent<P>,
+    /// Where this node's keeper answers.
+    pub(super) address: SocketAddr,
+}
+
+const NOT_YET: &str = "this member does not know its cluster yet; try again in a moment, or through another member";
+
+impl<P: Platform> Admission<P> {
+    fn cluster(&self) -> Result<Cluster, String> {
+        self.agent.read(|state| state.cluster.clone()).ok_or_else(|| NOT_YET.to_owned())
+    }
+
+    async fn add(&self, digest: String, ask: &JoinRequest) -> Result<NodeId, String> {
+        let node = NewNode { name: ask.name.clone(), address: ask.address, links: ask.links.clone() };
+        let command = Command::AddNode { node, token: digest, request: ask.request };
+        let by = format!("join of {}", ask.name);
+        match self.agent.submit(command, by).await.map_err(|e| e.to_string())?.1 {
+            Reply::Node(id) => Ok(id),
+            Reply::Rejected(rejected) => Err(rejected.to_string()),
+            other @ (Reply::Done
+            | Reply::Already
+            | Reply::Session(_)
+            | Reply::Incarnation(_)
+            | Reply::Set(_)
+            | Reply::Token(_)
+            | Reply::Revision(_)) => Err(format!("the log answered {other:?} to a join; this is a defect of pkgctl")),
+        }
+    }
+}
+
+impl<P: Platform> JoinService for Admission<P> {
+    async fn check(&self, token_digest: &str, ask: &JoinRequest) -> Result<(), String> {
+        self.agent.linearize().await.map_err(|e| e.to_string())?;
+        let (usable, repeated) = self.agent.read(|state| {
+            let repeated = state.nodes.values().any(|n| n.request == ask.request);
+            (state.join_tokens.contains_key(token_digest), repeated)
+        });
+        let unknown = || crate::engine::Rejected::TokenUnknown.to_string();
+        if usable || repeated { Ok(()) } else { Err(unknown()) }
+    }
+
+    fn keeper(&self) -> Result<KeeperPort, String> {
+        let cluster = self.cluster()?;
+        if self.agent.local().keeper_version.is_none() {
+            return Err("this member's keeper is not up; try again in a moment, or through another member".to_owned());
+        }
+        let keys = Keys::new(&cluster.datagram_keys);
+        Ok(KeeperPort { keys, cluster: cluster.id, node: self.agent.me, address: self.address })
+    }
+
+    async fn admit(&self, token_digest: String, ask: JoinRequest) -> Result<Welcome, String> {
+        let cluster = self.cluster()?;
+        let node = self.add(token_digest, &ask).await?;
+        let authority = Authority::load(cluster.id, &cluster.ca_certificate, &cluster.ca_key);
+        let certificate = authority.and_then(|authority| authority.sign(&ask.csr, node, &ask.name));
+        let members = self.agent.read(|state| {
+            let member = |(id, n): (&NodeId, &crate::engine::state::Node)| Member {
+                id: *id,
+                name: n.name.clone(),
+                address: n.address,
+                links: n.links.clone(),
+            };
+            state.nodes.iter().map(member).collect()
+        });
+        Ok(Welcome {
+            node,
+            cluster: cluster.id,
+            profile: cluster.profile,
+            certificate: certificate.map_err(|e| e.to_string())?,
+            authority: cluster.ca_certificate,
+            members,
+        })
+    }
+}

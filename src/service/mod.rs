@@ -1,0 +1,115 @@
+//! `pkgctl agent` as a process: configuration, identity, and the two lives of a node, outside a cluster and in one.
+//!
+//! - `passive`: a node that is in no cluster answers so, and waits for `cluster init` or `cluster join`.
+//! - `member`: a node in a cluster: consensus, keeper, agent, listeners.
+//! - `platform`: the real world around an agent.
+//! - `admission`: letting others join; `calls`: requests of other members.
+//! - `doorway`: one local socket for both lives.
+
+mod admission;
+mod calls;
+mod doorway;
+mod member;
+mod passive;
+mod platform;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use self::doorway::Doorway;
+use crate::cli::args;
+use crate::config::{Config, PORT_DEFAULT, Places};
+use crate::net::identity::{Credentials, IdentityDir};
+use crate::package::NodeName;
+
+/// What an agent starts from.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    places: Places,
+    config: Config,
+    name: NodeName,
+    listen: std::net::SocketAddr,
+    /// Start the keeper when none is there (no systemd).
+    start_keeper: bool,
+}
+
+/// Runs the agent until it is told to stop; says what is wrong and answers the exit code.
+pub fn run(args: &args::Args, verb: &args::Agent) -> ExitCode {
+    let start = match prepare(args, verb) {
+        Ok(start) => start,
+        Err(error) => {
+            anstream::eprintln!("pkgctl agent: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            anstream::eprintln!("pkgctl agent: cannot start its threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(live(start)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare(args: &args::Args, verb: &args::Agent) -> Result<Start> {
+    let places = Places::under(args.root.as_deref());
+    let config = configuration(verb.config.clone().unwrap_or_else(|| places.config_file()), verb.config.is_some())?;
+    log_to_stderr(&config.log);
+    let name = match verb.name.clone().or_else(|| config.name.clone()) {
+        Some(name) => name,
+        None => host_name()?,
+    };
+    let Some(listen) = verb.listen.or(config.listen) else {
+        bail!(
+            "no address to listen on is configured: write `listen = \"ADDRESS:{PORT_DEFAULT}\"` with this node's own \
+             address into {}",
+            places.config_file().display()
+        );
+    };
+    for dir in [places.state_dir(), places.run_dir(), places.log_dir().join("packages")] {
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    }
+    Ok(Start { places, config, name, listen, start_keeper: !verb.no_keeper })
+}
+
+fn configuration(path: PathBuf, named: bool) -> Result<Config> {
+    let shown = path.display().to_string();
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Config::parse(&shown, &text).map_err(|problems| anyhow::anyhow!("{problems}")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !named => Ok(Config::default()),
+        Err(e) => Err(e).with_context(|| format!("cannot read {shown}")),
+    }
+}
+
+fn host_name() -> Result<NodeName> {
+    let name = nix::unistd::gethostname().context("cannot read the host name")?;
+    let name = name.to_string_lossy().into_owned();
+    NodeName::new(name)
+        .context("the host name cannot be this node's name; write `name = \"n1\"` into the configuration")
+}
+
+fn log_to_stderr(level: &str) {
+    let filter = std::env::var("PKGCTL_LOG").unwrap_or_else(|_| format!("warn,pkgctl={level}"));
+    // A second call in one process (tests) keeps the first logger.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}
+
+async fn live(start: Start) -> Result<()> {
+    let files = IdentityDir::open(start.places.state_dir().join("identity"))?;
+    let doorway = Doorway::open(start.places.api_socket())?;
+    let credentials: Arc<Credentials> = match files.load()? {
+        Some(credentials) => Arc::new(credentials),
+        None => passive::wait(&start, &files, &doorway).await?,
+    };
+    member::live(start, credentials, doorway).await
+}

@@ -1,0 +1,182 @@
+//! A node that is in no cluster: it says so, and waits for `cluster init` or `cluster join`.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, response::IntoResponse};
+use openraft::impls::TokioRuntime;
+use tokio::sync::mpsc;
+
+use super::Start;
+use super::doorway::Doorway;
+use crate::api::failure::Refusal;
+use crate::api::local::Local;
+use crate::api::routes::Body;
+use crate::api::types::{InitRequest, JoinRequest, Joined, Progress, Status};
+use crate::engine::command::{Entry, NewNode};
+use crate::engine::state::Cluster;
+use crate::engine::{Command, FOUNDER, LogIndex, NodeId, Reply};
+use crate::host::clock::wall_now;
+use crate::net::identity::{Authority, Credentials, IdentityDir};
+use crate::net::join::Joiner;
+use crate::net::random;
+use crate::raft::{self, Consensus, Identity, Options, PeerCall, PeerError, Peers};
+
+/// How long a cluster of one may take to commit its first entry.
+const FOUND_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a question for changes is kept waiting by a node in no cluster.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What the passive routes share.
+#[derive(Clone)]
+struct Outside {
+    start: Start,
+    files: Arc<IdentityDir>,
+    /// One `init` or `join` at a time.
+    busy: Arc<tokio::sync::Mutex<()>>,
+    done: mpsc::Sender<Arc<Credentials>>,
+    /// Names this node's attempts to join, so that a repeated one finds the id that it was given.
+    request: Arc<Mutex<Option<crate::engine::Nonce>>>,
+}
+
+/// Serves until the node is in a cluster; answers its credentials.
+pub(super) async fn wait(start: &Start, files: &IdentityDir, doorway: &Doorway) -> Result<Arc<Credentials>> {
+    let (done, mut ready) = mpsc::channel(1);
+    let outside = Outside {
+        start: start.clone(),
+        files: Arc::new(files.clone()),
+        busy: Arc::default(),
+        done,
+        request: Arc::default(),
+    };
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/changes", get(changes))
+        .route("/v1/cluster/init", post(init))
+        .route("/v1/cluster/join", post(join))
+        .fallback(outside_any_cluster)
+        .with_state(outside);
+    doorway.lead_to(router);
+    tracing::info!("in no cluster yet: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN`");
+    super::member::notify_ready();
+    ready.recv().await.context("the routes of the passive node ended")
+}
+
+async fn status(State(outside): State<Outside>) -> Json<Status> {
+    let local = Local { agent_version: env!("CARGO_PKG_VERSION").to_owned(), ..Local::default() };
+    let node = outside.start.name.clone();
+    Json(Status { cluster: None, local, node, applied: LogIndex(0), stale: false, packages: Vec::new() })
+}
+
+/// Nothing changes here but the node's joining; whoever waits is let go when that may have happened.
+async fn changes() -> Json<Progress> {
+    tokio::time::sleep(LOOK_AGAIN).await;
+    Json(Progress { applied: LogIndex(0) })
+}
+
+async fn outside_any_cluster() -> impl IntoResponse {
+    let text = "this node is in no cluster yet; nothing was changed: `pkgctl cluster init` makes one, \
+                `pkgctl cluster join TOKEN` joins one";
+    Refusal::new(StatusCode::CONFLICT, "no_cluster", text)
+}
+
+fn internal(error: &anyhow::Error) -> Refusal {
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", format!("{error:#}"))
+}
+
+async fn init(State(outside): State<Outside>, Body(request): Body<InitRequest>) -> Result<Json<Joined>, Refusal> {
+    let _one = outside.busy.lock().await;
+    if outside.files.load().ok().flatten().is_some() {
+        return Err(Refusal::new(StatusCode::CONFLICT, "in_a_cluster", "this node is in a cluster already"));
+    }
+    let cluster = found(&outside, &request).await.map_err(|e| internal(&e))?;
+    Ok(Json(Joined { cluster, node: FOUNDER }))
+}
+
+/// The store first, with the cluster in its log; the identity last, because it is what makes the node a member.
+async fn found(outside: &Outside, request: &InitRequest) -> Result<crate::engine::ClusterId> {
+    let id = random::cluster_id();
+    let authority = Authority::create(id, &request.name)?;
+    let start = &outside.start;
+    let key = outside.files.key()?;
+    let certificate = authority.sign(&key.request(), FOUNDER, &start.name)?;
+    let cluster = Cluster {
+        id,
+        name: request.name.clone(),
+        profile: request.profile,
+        ca_certificate: authority.certificate_pem().to_owned(),
+        ca_key: authority.key_pem(),
+        datagram_keys: [(1, random::datagram_key())].into(),
+    };
+    let node = NewNode { name: start.name.clone(), address: start.listen, links: start.config.links.clone() };
+    let by = format!("root@{}", start.name);
+    let entry = Entry { wall: wall_now(), by, command: Command::CreateCluster { cluster, node } };
+    first_entry(start, Identity { cluster: id, node: FOUNDER, profile: request.profile }, entry).await?;
+    let credentials = outside.files.store(&certificate, authority.certificate_pem())?;
+    outside.done.send(Arc::new(credentials)).await.context("the agent is going down")?;
+    Ok(id)
+}
+
+/// Makes the store and commits the cluster's first entry in it; nobody else is asked.
+async fn first_entry(start: &Start, identity: Identity, entry: Entry) -> Result<()> {
+    let dir = start.places.state_dir();
+    raft::create_store(&dir, identity)?;
+    let consensus: Consensus<TokioRuntime, Nobody> = Consensus::start(Options::new(dir), Nobody).await?;
+    let founded = consensus.found(start.listen, entry, FOUND_WITHIN).await;
+    consensus.shutdown().await;
+    match founded?.reply {
+        Reply::Rejected(rejected) => Err(rejected.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The other members of a cluster of one.
+#[derive(Clone)]
+struct Nobody;
+
+impl Peers for Nobody {
+    async fn call(
+        &self,
+        node: NodeId,
+        address: SocketAddr,
+        _call: PeerCall,
+        _body: Vec<u8>,
+        _within: Duration,
+    ) -> Result<Vec<u8>, PeerError> {
+        Err(PeerError::Unreachable { node, address, why: "the cluster has one member".to_owned() })
+    }
+}
+
+async fn join(State(outside): State<Outside>, Body(request): Body<JoinRequest>) -> Result<Json<Joined>, Refusal> {
+    let _one = outside.busy.lock().await;
+    let token = request.token.parse().map_err(|e: crate::net::token::BadToken| Refusal::bad_request(e.to_string()))?;
+    let key = outside.files.key().map_err(|e| internal(&e.into()))?;
+    let attempt = {
+        let mut kept = outside.request.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept.get_or_insert_with(random::nonce)
+    };
+    let start = &outside.start;
+    let joiner = Joiner {
+        token,
+        name: start.name.clone(),
+        address: start.listen,
+        links: start.config.links.clone(),
+        csr: key.request(),
+        request: attempt,
+    };
+    let refused = |e: crate::net::join::JoinError| Refusal::new(StatusCode::CONFLICT, "not_joined", e.to_string());
+    let welcome = joiner.join().await.map_err(refused)?;
+    let identity = Identity { cluster: welcome.cluster, node: welcome.node, profile: welcome.profile };
+    raft::create_store(&start.places.state_dir(), identity).map_err(|e| internal(&e.into()))?;
+    let credentials = outside.files.store(&welcome.certificate, &welcome.authority);
+    let credentials = credentials.map_err(|e| internal(&e.into()))?;
+    outside.done.send(Arc::new(credentials)).await.map_err(|e| internal(&e.into()))?;
+    Ok(Json(Joined { cluster: welcome.cluster, node: welcome.node }))
+}

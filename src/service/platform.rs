@@ -1,0 +1,68 @@
+//! The real world around an agent.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::{Arc, Mutex};
+
+use openraft::impls::TokioRuntime;
+
+use crate::agent::platform::Platform;
+use crate::config::Places;
+use crate::engine::{Nonce, VoterTime, WallMillis};
+use crate::host::clock::{Clock, wall_now};
+use crate::host::users;
+use crate::net::peers::TlsPeers;
+use crate::net::random;
+use crate::package::PackageName;
+use crate::resource::{Credentials, Trouble};
+
+/// This host.
+#[derive(Clone)]
+pub(super) struct HostPlatform {
+    clock: Arc<Clock>,
+    places: Places,
+    /// Lines of one log are written whole.
+    writing: Arc<Mutex<()>>,
+}
+
+impl HostPlatform {
+    pub(super) fn new(places: Places) -> Self {
+        Self { clock: Arc::new(Clock::start()), places, writing: Arc::default() }
+    }
+}
+
+impl Platform for HostPlatform {
+    type Rt = TokioRuntime;
+    type Peers = TlsPeers;
+
+    fn now(&self) -> VoterTime {
+        self.clock.now().voter
+    }
+
+    fn wall(&self) -> WallMillis {
+        wall_now()
+    }
+
+    fn nonce(&self) -> Nonce {
+        random::nonce()
+    }
+
+    fn credentials(&self, user: &str) -> Result<Credentials, Trouble> {
+        users::lookup(user).map_err(|error| Trouble::Failed(error.to_string()))
+    }
+
+    fn log_file(&self, package: &PackageName) -> String {
+        self.places.package_log(package).display().to_string()
+    }
+
+    fn log_line(&self, package: &PackageName, line: &str) {
+        let _whole = self.writing.lock();
+        let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(wall_now().0);
+        let line = format!("{} pkgctl: {line}\n", humantime::format_rfc3339_millis(at));
+        let path = self.places.package_log(package);
+        let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+            tracing::warn!(path = %path.display(), "a log line is lost: {error}");
+        }
+    }
+}
