@@ -55,7 +55,7 @@ impl JoinService for Desk {
         let certificate = self.authority.sign(&ask.csr, node, &ask.name).map_err(|e| e.to_string())?;
         let me = Member { id: node, name: ask.name, address: ask.address, links: ask.links };
         let authority = self.shown.lock().unwrap().clone();
-        Ok(Welcome { node, cluster: CLUSTER, certificate, authority, members: vec![me] })
+        Ok(Welcome { node, cluster: CLUSTER, profile: Default::default(), certificate, authority, members: vec![me] })
     }
 }
 
