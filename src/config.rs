@@ -90,11 +90,11 @@ impl Config {
 
 fn read(keys: &Keys<'_>, report: &mut Report) -> Config {
     let name = keys.text("name", "name = \"n1\"", report);
-    let links = keys.texts("links", LINKS, report).map(At::into_inner).unwrap_or_default();
+    let listen = keys.text("listen", LISTEN, report).and_then(|given| socket(&given, "listen", LISTEN, report));
     Config {
         name: name.and_then(|given| crate::package::file::keys::name(&given, report)),
-        listen: keys.text("listen", LISTEN, report).and_then(|given| socket(&given, "listen", LISTEN, report)),
-        links: links.iter().filter_map(|given| socket(given, "links", LINKS, report)).collect(),
+        listen,
+        links: links(keys, listen, report),
         scheduling: word(keys, "scheduling", SCHEDULING, report).map_or(Scheduling::Auto, |word| match word.as_str() {
             "fifo" => Scheduling::Fifo,
             "best-effort" => Scheduling::BestEffort,
@@ -103,6 +103,21 @@ fn read(keys: &Keys<'_>, report: &mut Report) -> Config {
         agent_grace: keys.duration("agent_grace", AGENT_GRACE_DEFAULT, AGENT_GRACE, report),
         log: word(keys, "log", LEVELS, report).unwrap_or_else(|| "info".to_owned()),
     }
+}
+
+/// Further addresses; one that is written twice is a network that is not there.
+fn links(keys: &Keys<'_>, listen: Option<SocketAddr>, report: &mut Report) -> Vec<SocketAddr> {
+    let given = keys.texts("links", LINKS, report).map(At::into_inner).unwrap_or_default();
+    let mut links: Vec<SocketAddr> = Vec::new();
+    for one in &given {
+        let Some(link) = socket(one, "links", LINKS, report) else { continue };
+        if Some(link) == listen || links.contains(&link) {
+            let remedy = "name this node's address on another network, or take it out: one network counts once";
+            report.add(one.span(), format!("{link} is an address of this node already"), remedy);
+        }
+        links.push(link);
+    }
+    links
 }
 
 /// An address that others can reach, with a port or with the default one.
@@ -226,5 +241,55 @@ mod tests {
     fn an_address_without_a_port_gets_the_default_one() {
         let config = Config::parse("agent.toml", "listen = \"fd00::1\"").unwrap();
         assert_eq!(config.listen, Some("[fd00::1]:7420".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_link_must_be_another_network() {
+        let text = "listen = \"10.0.0.1\"\nlinks = [\"10.1.0.1\",\n\"10.0.0.1:7420\",\n\"10.1.0.1:7420\"]\n";
+        let problems = Config::parse("agent.toml", text).unwrap_err();
+        assert_eq!(problems.problems.iter().map(|p| p.line).collect::<Vec<_>>(), [3, 4], "{problems}");
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_or_none_are_told() {
+        for (text, words) in [
+            ("listen = 7420", "must be text, not an integer"),
+            ("listen = \"host:7420\"", "must be an address with a port"),
+            ("listen = \"10.0.0.1:0\"", "no address that another node can reach"),
+            ("links = \"10.1.0.1\"", "must be a list of texts"),
+            ("agent_grace = 15", "write agent_grace = \"15s\""),
+            ("log = \"loud\"", "write one of error, warn, info, debug or trace"),
+            ("nmae = \"n1\"", "did you mean 'name'?"),
+            ("listen: 10.0.0.1", "write listen = \"10.0.0.1\""),
+        ] {
+            let problems = Config::parse("agent.toml", text).unwrap_err();
+            assert_eq!(problems.count(), 1, "{text}: {problems}");
+            assert!(problems.to_string().contains(words), "'{words}' is not in\n{problems}");
+        }
+    }
+
+    #[test]
+    fn the_root_moves_every_place() {
+        let package = PackageName::new("web").unwrap();
+        let all = |places: &Places| {
+            [
+                places.config_file(),
+                places.package_file(&package),
+                places.state_dir(),
+                places.run_dir(),
+                places.api_socket(),
+                places.keeper_socket(),
+                places.log_dir(),
+                places.package_log(&package),
+            ]
+        };
+        let usual = all(&Places::under(None));
+        assert_eq!(usual[0], Path::new("/etc/pkgctl/agent.toml"));
+        assert_eq!(usual[1], Path::new("/etc/pkgctl/packages/web.toml"));
+        assert_eq!(usual[7], Path::new("/var/log/pkgctl/packages/web.log"));
+        let moved = all(&Places::under(Some(Path::new("/tmp/n1"))));
+        for (usual, moved) in usual.iter().zip(&moved) {
+            assert_eq!(moved, &Path::new("/tmp/n1").join(usual.strip_prefix("/").unwrap()));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use toml::Value;
 
-use super::parse::{parse, signal};
+use super::parse::{parse_definition, signal};
 use super::{Kind, Package, ProgramResource, Resource};
 
 /// The definition as a file, with every default written out. [`parse`] reads the same definition back.
@@ -21,7 +21,7 @@ pub fn to_toml(package: &Package) -> String {
 
 /// Everything wrong with a definition that did not come from a file; empty when nothing is.
 pub fn check(package: &Package) -> Vec<String> {
-    match parse("definition", &to_toml(package)) {
+    match parse_definition(&to_toml(package)) {
         Ok(read) if read == *package => Vec::new(),
         Ok(_) => vec!["the definition does not read back as it was given".to_owned()],
         Err(problems) => {
@@ -112,6 +112,7 @@ pub fn runs_alike(was: &Resource, is: &Resource) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::package::parse;
 
     const FILE: &str = r#"name = "p"
 description = "a \"quoted\" text"

@@ -32,8 +32,17 @@ impl Sheet {
     /// # Errors
     /// One problem when the file is larger than [`FILE_MAX_BYTES`]; nothing of it is read then.
     pub fn read(file: &str, text: &str) -> Result<Self, Problems> {
-        if text.len() > FILE_MAX_BYTES {
-            return Err(too_large(file, text.len()));
+        Self::read_within(file, text, FILE_MAX_BYTES)
+    }
+
+    /// The same with a limit of the caller's, in bytes.
+    ///
+    /// # Errors
+    /// As [`Sheet::read`].
+    pub fn read_within(file: &str, text: &str, max_bytes: usize) -> Result<Self, Problems> {
+        if text.len() > max_bytes {
+            let what = format!("the file has {} bytes; at most {max_bytes} are read", text.len());
+            return Err(too_large(file, &what));
         }
         let (mended, damage) = repair::mend(text);
         let starts = line_starts(&mended);
@@ -103,10 +112,10 @@ pub(super) fn line_starts(text: &str) -> Vec<usize> {
     std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()
 }
 
-fn too_large(file: &str, bytes: usize) -> Problems {
-    let what = format!("the file has {bytes} bytes; at most {FILE_MAX_BYTES} are read");
+/// The one problem of a file that is too large.
+pub fn too_large(file: &str, what: &str) -> Problems {
     let remedy = "check that this is the right file; move long scripts into files of their own and name them here";
-    Problems { file: file.to_owned(), problems: vec![place(&[], 1, 1, 1, &what, remedy)], unlisted: 0 }
+    Problems { file: file.to_owned(), problems: vec![place(&[], 1, 1, 1, what, remedy)], unlisted: 0 }
 }
 
 #[cfg(test)]

@@ -14,12 +14,17 @@ use std::collections::BTreeMap;
 use toml::de::DeValue;
 
 use super::file::keys::{kind_of, name};
+use super::file::sheet::too_large;
 use super::file::{Keys, Report, Sheet};
 use super::problem::{Problems, quoted};
+use super::text::to_toml;
 use super::{NodeName, Package, PackageName};
 
 /// Keys of the file outside its resources.
 pub const KEYS: &[&str] = &["name", "description", "nodes", "resource"];
+/// Longest definition, written out as a file. It bounds the record that the log stores: values of 64 KiB and more go
+/// into files of their own there, which sled never syncs.
+pub const DEFINITION_MAX_BYTES: usize = 48 << 10;
 /// Most nodes in a package's list.
 pub const NODES_MAX: usize = 64;
 /// Most resources in a package.
@@ -34,7 +39,24 @@ const RESOURCE: &str = "[[resource]]";
 /// # Errors
 /// Everything that is wrong with the file, in the order of its lines.
 pub fn parse(file_name: &str, text: &str) -> Result<Package, Problems> {
-    let sheet = Sheet::read(file_name, text)?;
+    let package = read(Sheet::read(file_name, text)?)?;
+    let bytes = to_toml(&package).len();
+    if bytes > DEFINITION_MAX_BYTES {
+        let what = format!("the definition has {bytes} bytes when written out; at most {DEFINITION_MAX_BYTES} can be");
+        return Err(too_large(file_name, &what));
+    }
+    Ok(package)
+}
+
+/// Reads a definition written out by [`to_toml`]: longer than a file, because every default stands in it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_definition(text: &str) -> Result<Package, Problems> {
+    read(Sheet::read_within("definition", text, DEFINITION_MAX_BYTES)?)
+}
+
+fn read(sheet: Sheet) -> Result<Package, Problems> {
     let table = sheet.table();
     let mut report = Report::default();
     let keys = Keys::new(table.get_ref(), 0..0, "a package");

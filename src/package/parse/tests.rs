@@ -169,18 +169,33 @@ fn one_address_is_found_twice_even_where_its_resource_is_bad() {
     assert_eq!(lines(&format!("{GOOD}{again}")), [15, 16]);
 }
 
+/// As many resources as can be, and as large a description as the file's limit leaves room for.
+fn largest(filling: &str) -> String {
+    let resource = "[[resource]]\nkind = \"program\"\ncommand = [\"/x\"]\n".repeat(RESOURCES_MAX);
+    let text = format!("name = \"p\"\nnodes = [\"n1\"]\n{resource}");
+    let rest = crate::package::file::sheet::FILE_MAX_BYTES - text.len() - 30;
+    format!("description = \"{}\"\n{text}", filling.repeat(rest / filling.len()))
+}
+
+#[test]
+fn the_largest_file_gives_a_definition_that_every_check_accepts() {
+    let package = parse("p", &largest("d")).unwrap();
+    assert_eq!(crate::package::check(&package), Vec::<String>::new());
+}
+
 #[test]
 fn the_largest_definition_fits_into_a_record_of_the_store() {
     // The store keeps values of 64 KiB and more in files of their own, which it never syncs.
     const RECORD_MAX_BYTES: usize = 64 << 10;
-    let mut text = "name = \"p\"\nnodes = [\"n1\"]\n".to_owned();
-    while text.matches("[[resource]]").count() < RESOURCES_MAX {
-        text.push_str("[[resource]]\nkind = \"program\"\ncommand = [\"/x\"]\n");
-    }
-    let rest = crate::package::file::sheet::FILE_MAX_BYTES - text.len() - 20;
-    text.insert_str(0, &format!("description = \"{}\"\n", "d".repeat(rest)));
-    let package = parse("p", &text).unwrap();
-    assert!(rmp_serde::to_vec_named(&package).unwrap().len() < RECORD_MAX_BYTES / 4 * 3);
+    let package = parse("p", &largest("d")).unwrap();
+    assert!(rmp_serde::to_vec_named(&package).unwrap().len() < RECORD_MAX_BYTES * 3 / 4);
+}
+
+#[test]
+fn a_definition_that_outgrows_its_limit_when_written_out_is_refused_with_its_file() {
+    // An escape character takes two bytes here and six when it is written out.
+    let found = problems(&largest("\\e"));
+    assert!(found.to_string().contains("written out"), "{found}");
 }
 
 #[test]
