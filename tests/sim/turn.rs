@@ -60,7 +60,7 @@ impl World {
             }
             Message::KnowsSet { nonce, set } => self.confirmed(to, sender, *nonce, *set),
             Message::Ping { nonce } => {
-                let ready = of.promiser.ready(&of.knowledge) || of.knowledge.sets.is_empty();
+                let ready = of.promiser.ready(&of.knowledge);
                 self.send(to, sender, &Message::Pong { nonce: *nonce, ready });
             }
             Message::Pong { ready, .. } => {

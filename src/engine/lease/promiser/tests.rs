@@ -102,6 +102,16 @@ fn before_its_own_voter_up_is_applied_it_neither_acks_nor_agrees() {
 }
 
 #[test]
+fn it_is_ready_before_any_lease_set_is_known_but_acks_only_once_it_can_name_one() {
+    let mut v = Voter { it: Promiser::new(ME, NONCE, at(0)), log: Knowledge::default() };
+    v.up(5);
+    assert!(v.it.ready(&v.log), "the first lease set waits for its members to be ready");
+    assert_eq!(v.renew(1), Err(Refusal::NotReady));
+    v.learn(6, Fact::SetAdded { set: SetId(6), members: [ME].into() });
+    assert_eq!(v.renew(2), Ok(true));
+}
+
+#[test]
 fn a_promise_holds_the_expiry_back_until_ttl_after_the_last_renewal() {
     let mut v = Voter::ready();
     assert_eq!(v.renew(3000), Ok(true));
