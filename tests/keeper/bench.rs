@@ -23,6 +23,8 @@ use pkgctl::keeper::protocol::{
 use pkgctl::net::datagram::{self, Keys};
 use pkgctl::package::{Millis, PackageName, ResourceName};
 
+use super::processes::eventually;
+
 pub const EXE: &str = env!("CARGO_BIN_EXE_pkgctl");
 /// Longest that anything here may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -53,17 +55,12 @@ impl Keeper {
 
     /// Connects as its agent, as soon as it listens.
     pub fn connect(&mut self) -> UnixStream {
-        let begun = boot_now();
-        loop {
-            if let Ok(stream) = UnixStream::connect(self.places.keeper_socket()) {
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                return stream;
-            }
-            let ended = self.child.try_wait().unwrap();
-            let waited = boot_now() - begun;
-            assert!(ended.is_none() && waited < PATIENCE, "no keeper to connect to: {ended:?} after {waited:?}");
-            std::thread::yield_now();
-        }
+        let stream = eventually("a keeper that listens", || {
+            assert_eq!(self.child.try_wait().unwrap(), None, "the keeper has ended");
+            UnixStream::connect(self.places.keeper_socket()).ok()
+        });
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     /// Waits for its end and answers its exit code.

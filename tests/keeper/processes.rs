@@ -1,11 +1,16 @@
 //! Processes as a test sees them: who is whose child, frozen, thawed, gone.
 
+use std::time::Duration;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pkgctl::host::clock::boot_now;
 use pkgctl::host::process::Process;
 
 use super::bench::PATIENCE;
+
+/// Time between two looks at something that nobody tells of.
+const LOOK_EVERY: Duration = Duration::from_millis(3);
 
 /// State and parent of a process, as /proc tells them.
 fn stat(pid: i32) -> Option<(char, i32)> {
@@ -64,12 +69,13 @@ pub fn await_end(process: &Process, what: &str) {
 
 /// Looks again and again until something is there.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let (_never, pause) = std::sync::mpsc::channel::<()>();
     let begun = boot_now();
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(boot_now() - begun < PATIENCE, "{what}: not in time");
-        std::thread::yield_now();
+        let _ = pause.recv_timeout(LOOK_EVERY);
     }
 }
