@@ -53,6 +53,7 @@ impl Scenario {
             ["voters", names @ ..] => self.state.raft_voters = self.ids(names.iter().copied()),
             ["learners", names @ ..] => self.seen.learners = self.ids(names.iter().copied()),
             ["caught-up", names @ ..] => self.seen.caught_up = self.ids(names.iter().copied()),
+            ["deaf"] => self.seen.deaf = true,
             ["raft-is-changing"] => self.seen.raft_changing = true,
             ["set", id, names @ ..] => {
                 let members = self.ids(names.iter().copied());

@@ -99,7 +99,9 @@ impl<P: Platform> Brain<P> {
     /// Forgets collections and silences of sessions that are over.
     fn drop_settled(&mut self) {
         let live: BTreeSet<SessionId> = self.consensus.read(|s| s.sessions.keys().copied().collect());
-        self.silent.retain(|id, _| live.contains(id));
+        // A session newer than what is applied here is not over: this node has yet to learn of it.
+        let applied = self.consensus.read(|s| s.applied.0);
+        self.silent.retain(|id, _| live.contains(id) || id.0 > applied);
         let Some(leading) = self.leading.as_mut() else { return };
         let over: Vec<_> = leading.collectors.keys().filter(|id| !live.contains(id)).copied().collect();
         for session in over {
@@ -111,6 +113,7 @@ impl<P: Platform> Brain<P> {
     fn observe(&mut self, status: &RaftStatus, now: VoterTime) -> Observations {
         let wall = self.platform.wall();
         let silent = self.silent.keys().copied().collect();
+        let me = self.me;
         let Some(leading) = self.leading.as_mut() else { return Observations::default() };
         let last = status.last_log.unwrap_or_default().0;
         let matched = |id: &NodeId| status.peers.get(id).and_then(|peer| peer.matched);
@@ -118,6 +121,7 @@ impl<P: Platform> Brain<P> {
         self.consensus.read(|state| Observations {
             wall,
             silent,
+            deaf: !state.lease_sets.values().any(|set| set.contains(&me)),
             agreed: leading.collectors.iter().filter_map(|(id, c)| Some((*id, agreement(c, state)?))).collect(),
             learners: status.learners.clone(),
             caught_up: status.learners.iter().filter(near).copied().collect(),

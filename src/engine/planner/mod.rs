@@ -28,6 +28,9 @@ pub struct Observations {
     pub wall: WallMillis,
     /// Sessions whose renewals this node has not heard for a while.
     pub silent: BTreeSet<SessionId>,
+    /// This node is in no lease set: nobody renews with it, so that every session seems silent to it. It still asks the
+    /// voters about each, who know better, but does not rule a node out for its silence.
+    pub deaf: bool,
     /// Expiries that enough voters agreed to.
     pub agreed: BTreeMap<SessionId, Agreement>,
     /// Raft's learners.
@@ -51,6 +54,13 @@ pub struct Agreement {
     pub agreed: Vec<(NodeId, Incarnation)>,
     /// When what was noticed.
     pub timeline: Timeline,
+}
+
+impl Observations {
+    /// Sessions that must not be given anything.
+    fn unfit(&self) -> BTreeSet<SessionId> {
+        if self.deaf { self.agreed.keys().copied().collect() } else { self.silent.clone() }
+    }
 }
 
 /// Decides. The order of decisions is the order in which they should be carried out.

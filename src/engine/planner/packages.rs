@@ -46,14 +46,14 @@ fn wanted(entry: &PackageEntry) -> bool {
 }
 
 fn best(state: &State, seen: &Observations, entry: &PackageEntry) -> Option<Candidate> {
-    place(state, entry, &seen.silent).candidates.into_iter().next()
+    place(state, entry, &seen.unfit()).candidates.into_iter().next()
 }
 
 /// Gives every package that should run and has no owner to its preferred eligible node, or says why it cannot.
 pub(super) fn assign_unowned(state: &State, seen: &Observations, plan: &mut Plan) {
     let unowned = state.packages.iter().filter(|(_, entry)| wanted(entry) && entry.owner.is_none());
     for (name, entry) in unowned {
-        let placement = place(state, entry, &seen.silent);
+        let placement = place(state, entry, &seen.unfit());
         match placement.candidates.first() {
             Some(to) => plan.decisions.push(assign(name, entry, to)),
             None => plan
