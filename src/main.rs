@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.verb {
         Verb::Agent(verb) => service::run(&args, verb),
+        Verb::Demo(verb) => lab::demo::run(verb, args.json),
         _ => talk(args),
     }
 }

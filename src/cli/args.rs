@@ -62,6 +62,8 @@ pub enum Verb {
     /// This node as a whole
     #[command(subcommand)]
     Node(Node),
+    /// Show a failover on this machine, in network namespaces; needs no root and nothing installed
+    Demo(crate::lab::demo::DemoArgs),
     /// Run the agent of this node (what pkgctl-agent.service does)
     Agent(Agent),
 }

@@ -24,6 +24,11 @@ use self::client::Client;
 use self::exit::Failed;
 use self::print::Out;
 
+/// Prints a table for people.
+pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
+    Out::new(false).table(head, rows);
+}
+
 /// Runs a verb that talks to an agent; prints what went wrong and answers the exit code.
 pub async fn run_verb(args: Args) -> ExitCode {
     let out = Out::new(args.json);
@@ -49,6 +54,6 @@ async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
         Verb::Logs(verb) => logs::logs(&client, verb).await,
         Verb::Cluster(verb) => cluster::cluster(&client, out, verb).await,
         Verb::Node(verb) => node::node(&client, out, verb).await,
-        Verb::Agent(_) => Err(Failed::usage("this verb is not for an agent".to_owned())),
+        Verb::Agent(_) | Verb::Demo(_) => Err(Failed::usage("this verb is not for an agent".to_owned())),
     }
 }

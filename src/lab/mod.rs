@@ -12,12 +12,14 @@
 //! - `enter` (`pkgctl lab-enter`) runs a command inside a node.
 //! - `program` (`pkgctl demo-program`) is what a package runs in the lab; it leaves its beats in a shared map.
 //! - `probe` (`pkgctl lab-observe`) is the outside client; [`Observer`] drives it.
+//! - [`demo`] (`pkgctl demo`) is a real cluster in the lab, faults, and a table.
 //! - [`verdict`] computes outages and double activity from probes and beats. Pure.
 
 mod beats;
 mod bed;
 mod bridge;
 mod cut;
+pub mod demo;
 mod enter;
 mod freeze;
 mod front;
