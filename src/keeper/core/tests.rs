@@ -1,5 +1,6 @@
 //! Tests of the core, rule by rule, with time fed by hand: node 1 of three, whose other voters the test plays.
 
+mod any_order;
 mod ends;
 mod lease;
 mod programs;

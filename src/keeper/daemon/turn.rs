@@ -74,6 +74,8 @@ pub(super) struct Daemon {
     /// What the effects of one input have brought, to be taken before anything else.
     pub(super) inputs: VecDeque<Input>,
     bind_at: Option<HolderTime>,
+    /// It was said that something slews the clock hard.
+    skew_told: bool,
     done: bool,
 }
 
@@ -89,8 +91,20 @@ impl Daemon {
         let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system("make a poll set"))?;
         let core = Core::new(settings, now(&clock));
         let (links, inputs) = (Links::default(), VecDeque::new());
-        let daemon =
-            Self { core, clock, poll, signals, agent, addresses, leashes, links, inputs, bind_at: None, done: false };
+        let daemon = Self {
+            core,
+            clock,
+            poll,
+            signals,
+            agent,
+            addresses,
+            leashes,
+            links,
+            inputs,
+            bind_at: None,
+            skew_told: false,
+            done: false,
+        };
         daemon.watch(&daemon.signals, Source::Signals)?;
         daemon.watch(daemon.agent.listener(), Source::Listener)?;
         if let Some(fd) = daemon.addresses.watched() {
@@ -119,6 +133,7 @@ impl Daemon {
             }
             self.take(Input::Tick);
             self.bind_again();
+            self.mind_skew();
             supervisor.pet(self.clock.now().holder);
         }
         supervisor.leaving();
@@ -250,6 +265,26 @@ impl Daemon {
         if self.bind_at.is_some_and(|at| at <= self.clock.now().holder) {
             self.bind();
         }
+    }
+}
+
+impl Daemon {
+    /// Rule 2: a clock slewed hard shortens deadlines, and is said, once each time.
+    fn mind_skew(&mut self) {
+        let skew = self.clock.skewed();
+        if skew.is_some() == self.skew_told {
+            return;
+        }
+        self.skew_told = skew.is_some();
+        let text = match skew {
+            Some(part) => format!(
+                "this node's clock is being slewed by {:.1} %: deadlines are shortened, so that leases may lapse early. \
+                 See what sets the clock (chronyc tracking, timedatectl)",
+                part.abs() * 100.0
+            ),
+            None => "this node's clock runs evenly again".to_owned(),
+        };
+        self.inputs.push_back(Input::Note { package: None, text });
     }
 }
 
