@@ -199,6 +199,8 @@ impl<P: Platform> Brain<P> {
     }
 
     fn attached(&mut self, welcome: Welcome) {
+        // What was asked before this connection never reached a keeper, or its answer is lost.
+        self.hands.ops.all_lost();
         let reborn = self.keeper.as_ref().is_some_and(|old| old.nonce != welcome.nonce);
         if reborn {
             let lost = self.keeper.take().and_then(|old| old.lease.session);
