@@ -9,6 +9,9 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Pid, getppid};
 
+/// How many signals the kernel has; a set of them has a bit for each.
+const SIGNALS: usize = 64;
+
 /// A process. The descriptor is readable once the process has ended; for the init of a PID namespace that is after
 /// everything in the namespace has ended.
 #[derive(Debug)]
@@ -148,11 +151,16 @@ pub fn keep_children() {
 /// # Errors
 /// As the kernel gives them.
 pub fn reset_signals() -> Result<(), Errno> {
-    // Ignored signals stay ignored across exec, and the Rust runtime ignores SIGPIPE. SIGKILL and SIGSTOP, and those
-    // that the C library keeps for itself, refuse; nobody can have changed them.
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: installs no code.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // Ignored signals stay ignored across exec. The Rust runtime ignores SIGPIPE, and posix_spawn ignores the two
+    // signals that the C library keeps for itself, which its own signal() then refuses to touch; hence the bare call.
+    // All zeroes is the kernel's "default, no flags, empty mask", whatever the order of the fields.
+    let default = [0_u64; 8];
+    for signal in 1..=SIGNALS {
+        // SAFETY: the kernel reads less than this during the call, and no code is installed. SIGKILL and SIGSTOP refuse;
+        // nobody can have changed them.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), SIGNALS / 8)
+        };
     }
     SigSet::empty().thread_set_mask()
 }
