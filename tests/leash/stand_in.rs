@@ -7,8 +7,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 use pkgctl::engine::BootTime;
 use pkgctl::host::clock::boot_now;
+use pkgctl::host::process::Process;
 use pkgctl::keeper::leash::LeashEvent;
 
 use super::bench::{Bench, alive, parent};
@@ -30,6 +32,8 @@ pub struct StandIn {
     pub init: i32,
     pub programs: Vec<i32>,
     last: BootTime,
+    /// What must not outlive the test, even if what is tested does not work.
+    ends: Vec<Process>,
 }
 
 impl StandIn {
@@ -68,7 +72,9 @@ impl StandIn {
             }
         }
         let init = parent(program);
-        Some(Self { process, lines, _stdin: stdin, leash: parent(init), init, programs, last })
+        let leash = parent(init);
+        let ends = [leash, init].map(|pid| Process::open(Pid::from_raw(pid)).unwrap()).into();
+        Some(Self { process, lines, _stdin: stdin, leash, init, programs, last, ends })
     }
 
     pub fn pid(&self) -> i32 {
@@ -100,6 +106,9 @@ impl StandIn {
 
 impl Drop for StandIn {
     fn drop(&mut self) {
+        for process in &self.ends {
+            let _ = process.kill();
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -138,9 +138,19 @@ impl Leash {
     /// # Errors
     /// [`LeashError::Gone`]; [`LeashError::Busy`] if it does not read, and the deadline stands as it was.
     pub fn arm(&mut self, at: BootTime) -> Result<(), LeashError> {
+        self.refuse_if_gone()?;
         self.control.socket.send(&deadline_bytes(at), &[], None, Wait::No).map_err(LeashError::send)?;
         self.armed = at;
         Ok(())
+    }
+
+    /// What is known to have ended is not written to: the socket may look open for a moment longer, because a child of
+    /// another thread, on its way to its exec, has a copy of every descriptor.
+    fn refuse_if_gone(&self) -> Result<(), LeashError> {
+        match (self.stage, &self.ended) {
+            (Stage::Alive, None) => Ok(()),
+            (Stage::Alive, Some(_)) | (Stage::InitGone | Stage::Gone, _) => Err(LeashError::Gone),
+        }
     }
 
     /// The deadline it was last given.
@@ -154,6 +164,7 @@ impl Leash {
     /// # Errors
     /// [`LeashError::Gone`], [`LeashError::Busy`] or [`LeashError::TooLarge`]; nothing was started then.
     pub fn exec(&mut self, spec: &ExecSpec<'_>) -> Result<OpId, LeashError> {
+        self.refuse_if_gone()?;
         let op = OpId(self.next_op);
         let request = codec::encode(&ExecRequest {
             op: op.0,
