@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::body::By;
@@ -17,6 +18,12 @@ pub async fn token<D: Door>(State(door): State<D>, by: By) -> Result<Json<Issued
     let offer = door.new_token()?;
     let Json(_) = change(&door, Command::IssueToken { digest: offer.digest, expires: offer.expires }, by).await?;
     Ok(Json(IssuedToken { token: offer.token, valid_s: offer.valid_s }))
+}
+
+/// `POST /v1/cluster/init` and `…/join` on a node that is in a cluster.
+pub async fn member_already() -> Refusal {
+    let text = "this node is in a cluster already; nothing was changed: `pkgctl cluster status` shows it";
+    Refusal::new(StatusCode::CONFLICT, "in_a_cluster", text)
 }
 
 /// `POST /v1/node/leave` answers what happens to each package that was here.

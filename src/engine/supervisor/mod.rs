@@ -133,6 +133,9 @@ pub struct Supervisor {
     work: Option<Work>,
     /// An action is under way.
     busy: Option<Busy>,
+    /// The end of the resource that is being started, heard before the word that it had started: the two come by
+    /// different ways. It counts once the start is known.
+    early: Option<Early>,
     reports: Vec<Report>,
 }
 
@@ -141,6 +144,12 @@ enum Busy {
     Starting(ResourceName),
     Stopping(ResourceName),
     Releasing,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Early {
+    Exited(String),
+    Lapsed,
 }
 
 #[derive(Clone, Debug)]
@@ -171,7 +180,7 @@ impl Supervisor {
         match input {
             Input::Duty(duty) => self.duty = duty,
             Input::Adopt { token, up } => self.adopt(token, &up),
-            Input::Done { detail } => self.done(detail),
+            Input::Done { detail } => self.done(detail, now),
             Input::Failed { why } => self.failed(why, now),
             Input::Exited { resource, token, how } => self.exited(&resource, token, &how, now),
             Input::Refused { why } => self.refused(why, now),
@@ -188,6 +197,7 @@ impl Supervisor {
         }
         self.take_up_duty();
         let action = self.work.as_mut().and_then(|work| work.next(&self.duty, now, &mut self.reports))?;
+        self.early = None;
         self.busy = Some(match &action {
             Action::Start { resource, .. } => Busy::Starting(resource.name.clone()),
             Action::Stop { resource, .. } => Busy::Stopping(resource.name.clone()),

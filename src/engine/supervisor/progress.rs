@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Busy, Duty, REFUSED_RETRY, Report, STOP_RETRY, Slot, Supervisor, Work};
+use super::{Action, Busy, Duty, Early, REFUSED_RETRY, Report, STOP_RETRY, Slot, Supervisor, Work};
 use crate::engine::command::ReleaseOutcome;
 use crate::engine::state::{Phase, ResourceState};
 use crate::engine::{SessionId, Token, VoterTime};
@@ -29,14 +29,20 @@ impl Supervisor {
         self.work = Some(work);
     }
 
-    pub(super) fn done(&mut self, detail: String) {
+    pub(super) fn done(&mut self, detail: String, now: VoterTime) {
         let Some(busy) = self.busy.take() else { return };
         let Some(work) = self.work.as_mut() else { return };
         match busy {
             Busy::Starting(name) => {
                 work.set(&name, ResourceState::Up, detail);
-                if work.phase == Phase::Running {
-                    self.reports.push(work.report(format!("{name} runs again")));
+                let token = work.token;
+                match self.early.take() {
+                    None if work.phase == Phase::Running => {
+                        self.reports.push(work.report(format!("{name} runs again")));
+                    }
+                    None => {}
+                    Some(Early::Exited(how)) => self.exited(&name, token, &how, now),
+                    Some(Early::Lapsed) => self.lapsed(&name, token, now),
                 }
             }
             Busy::Stopping(name) => work.set(&name, ResourceState::Down, detail),
@@ -62,8 +68,18 @@ impl Supervisor {
         }
     }
 
+    /// Whether this resource is being started, so that what is heard of its end is ahead of the start's own word.
+    fn is_starting(&self, name: &ResourceName) -> bool {
+        self.busy.as_ref().is_some_and(|busy| *busy == Busy::Starting(name.clone()))
+    }
+
     pub(super) fn exited(&mut self, name: &ResourceName, token: Token, how: &str, now: VoterTime) {
+        let starting = self.is_starting(name);
         let Some(work) = self.work.as_mut().filter(|w| w.token == token) else { return };
+        if starting {
+            self.early = Some(Early::Exited(how.to_owned()));
+            return;
+        }
         let keep = work.phase == Phase::Running || work.phase == Phase::Starting;
         let Some(slot) = work.slots.iter_mut().find(|s| s.resource.name == *name) else { return };
         slot.state = ResourceState::Down;
@@ -96,7 +112,12 @@ impl Supervisor {
     /// Ended by its deadline or by the guard. If the session lives on (another nft transaction held up the guard), it
     /// comes back by a full start; a short wait lets the end of the session be said first.
     pub(super) fn lapsed(&mut self, name: &ResourceName, token: Token, now: VoterTime) {
+        let starting = self.is_starting(name);
         let Some(work) = self.work.as_mut().filter(|w| w.token == token) else { return };
+        if starting {
+            self.early = Some(Early::Lapsed);
+            return;
+        }
         work.set(name, ResourceState::Down, "ended with the lease".to_owned());
         work.retry_at = Some(now + REFUSED_RETRY);
     }

@@ -167,6 +167,31 @@ fn a_program_that_ends_is_restarted_alone_until_its_window_is_used_up() {
 }
 
 #[test]
+fn an_end_heard_before_the_start_is_known_counts_once_it_is() {
+    let mut bench = Bench::new(own(&package(1)));
+    assert_eq!(bench.due(), "start ip");
+    bench.done();
+    for _ in 0..2 {
+        assert_eq!(bench.due(), "start web");
+        bench.exit();
+        assert_eq!(bench.due(), "nothing", "the start is still under way");
+        bench.done();
+    }
+    let last = bench.settle();
+    assert!(last[1].starts_with("release: web ended with signal 9"), "{last:?}");
+}
+
+#[test]
+fn an_end_of_a_start_that_failed_is_forgotten() {
+    let mut bench = Bench::new(own(&package(3)));
+    assert_eq!(bench.due(), "start ip");
+    bench.give(Input::Lapsed { resource: name("ip"), token: TOKEN });
+    bench.give(Input::Refused { why: "no lease".into() });
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.settle(), ["start ip", "start web"]);
+}
+
+#[test]
 fn old_restarts_are_forgotten() {
     let mut bench = Bench::new(own(&package(1)));
     bench.settle();
