@@ -40,10 +40,15 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts one below a directory.
+    /// Starts one below a directory. It bears any silence of its agent, which the test is and forgets to be.
     pub fn start(root: &Path) -> Self {
         let mut command = Command::new(EXE);
-        command.arg("keeper").arg("--root").arg(root).args(["--log", "debug"]).stdin(Stdio::null());
+        command
+            .arg("keeper")
+            .arg("--root")
+            .arg(root)
+            .args(["--log", "debug", "--agent-grace", "1h"])
+            .stdin(Stdio::null());
         command.stderr(log_file(root));
         let child = command.spawn().expect("the keeper starts");
         Self { child, places: Places::under(Some(root)) }
@@ -75,6 +80,10 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.places.root().join("keeper.log")).unwrap_or_default();
+            println!("the keeper's log:\n{log}");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

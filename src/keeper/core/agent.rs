@@ -138,7 +138,7 @@ impl Core {
         self.out.note(None, format!("retiring: {why}. Everything here is stopped and the lease is not renewed"));
         self.agent.retired = Some(why);
         // The agent has done its part.
-        self.leave_alone(now);
+        self.leave_alone();
         if self.tenure.held().is_some() && !self.tenure.has_lease() {
             self.end_session("the agent retired before a lease began", now);
         }

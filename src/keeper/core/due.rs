@@ -19,6 +19,8 @@ pub enum Leaving {
         /// When the keeper does it alone.
         until: HolderTime,
     },
+    /// The keeper stops everything itself.
+    Alone,
     /// [`Effect::Exit`] was given.
     Gone,
 }
@@ -40,10 +42,10 @@ impl Core {
     }
 
     /// The agent has done its part of leaving.
-    pub(super) fn leave_alone(&mut self, now: Now) {
-        match &mut self.leaving {
-            Leaving::Asked { until } => *until = now.holder,
-            Leaving::No | Leaving::Gone => {}
+    pub(super) fn leave_alone(&mut self) {
+        match self.leaving {
+            Leaving::Asked { .. } => self.leaving = Leaving::Alone,
+            Leaving::No | Leaving::Alone | Leaving::Gone => {}
         }
     }
 
@@ -52,7 +54,9 @@ impl Core {
         match (&self.agent.retired, self.leaving) {
             (Some(why), _) => Some(format!("this node is retiring: {why}")),
             (None, Leaving::No) => None,
-            (None, Leaving::Asked { .. } | Leaving::Gone) => Some("this node's keeper is being stopped".to_owned()),
+            (None, Leaving::Asked { .. } | Leaving::Alone | Leaving::Gone) => {
+                Some("this node's keeper is being stopped".to_owned())
+            }
         }
     }
 
@@ -78,7 +82,7 @@ impl Core {
 
     /// Ends the session if it must end, calls it over once nothing of it is left, takes up the next one.
     fn mind_session(&mut self, now: Now) {
-        if let Some(why) = self.tenure.doom(&self.knowledge, now.holder) {
+        if let Some(why) = self.tenure.doom(&self.knowledge, self.silence(), now.holder) {
             self.end_session(&why, now);
         }
         if self.leash_deadline().is_some_and(|deadline| deadline <= now.holder) {
@@ -93,6 +97,15 @@ impl Core {
         let life = Life { node: configuration.node, nonce: self.settings.nonce, renew_every };
         if self.tenure.adopt(&self.knowledge, life, now.holder) {
             self.tell_lease(now);
+        }
+    }
+
+    /// Why a lease is not renewed, or runs out although it is.
+    fn silence(&self) -> &'static str {
+        match (&self.agent.retired, self.agent.is_silent()) {
+            (Some(_), _) => "the node is retiring",
+            (None, true) => "no word of a fit agent came, so it was not renewed",
+            (None, false) => "no majority of voters answered in time",
         }
     }
 
@@ -158,10 +171,11 @@ impl Core {
 
     /// The keeper's own orderly stop: on retirement, or when it is to end and the agent is done or gone.
     fn mind_end(&mut self, now: Now) {
-        let alone = match self.leaving {
-            Leaving::No | Leaving::Gone => false,
-            Leaving::Asked { until } => !self.out.is_attached() || until <= now.holder,
-        };
+        match self.leaving {
+            Leaving::Asked { until } if !self.out.is_attached() || until <= now.holder => self.leave_alone(),
+            Leaving::Asked { .. } | Leaving::No | Leaving::Alone | Leaving::Gone => {}
+        }
+        let alone = self.leaving == Leaving::Alone;
         if alone || self.agent.retired.is_some() {
             let why = if alone { "the keeper is being stopped" } else { "the node is retiring" };
             self.inventory.tear_down(why, now.holder, &mut self.out);
@@ -175,7 +189,7 @@ impl Core {
     pub(super) fn wake_holder(&self) -> Option<HolderTime> {
         let leaving = match self.leaving {
             Leaving::Asked { until } => Some(until),
-            Leaving::No | Leaving::Gone => None,
+            Leaving::No | Leaving::Alone | Leaving::Gone => None,
         };
         let fit = !self.agent.is_silent();
         let grace = fit.then(|| self.agent.grace_ends(self.settings.agent_grace));

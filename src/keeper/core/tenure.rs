@@ -74,10 +74,11 @@ impl Tenure {
     }
 
     /// Why the session held must end now, if it must: the log ended it, or its lease ran out (rule 8a).
-    pub fn doom(&self, knowledge: &Knowledge, now: HolderTime) -> Option<String> {
+    /// `silence` is why there were no renewals or no answers to them.
+    pub fn doom(&self, knowledge: &Knowledge, silence: &str, now: HolderTime) -> Option<String> {
         let Stage::Held(held) = &self.stage else { return None };
         let session = held.holder.session();
-        let lapsed = || Some(format!("the lease of session {session} ran out: no majority of voters answered in time"));
+        let lapsed = || Some(format!("the lease of session {session} ran out: {silence}"));
         match held.holder.ending() {
             Some(Ending::Expired) => Some(format!("session {session} was ended in the log, says a voter")),
             Some(Ending::Lapsed) => lapsed(),

@@ -72,6 +72,7 @@ impl Bench {
 
     fn input(&mut self, input: Input) {
         let effects = self.core.handle(now(self.ms), input);
+        assert!(self.core.next_wake(now(self.ms)) > Duration::ZERO, "it would turn and turn for nothing");
         self.said.extend(effects);
     }
 

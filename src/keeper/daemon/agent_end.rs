@@ -90,10 +90,19 @@ impl AgentEnd {
         self.current.as_ref().is_some_and(|c| c.written < c.out.len())
     }
 
-    /// Takes a connection, if one waits; it replaces the current one. Returns whether it did.
+    /// Takes a connection, if one waits; it replaces the current one. Returns whether the current one has changed.
     pub fn accept(&mut self) -> bool {
-        let Ok((stream, _)) = self.listener.accept() else { return false };
-        if stream.set_nonblocking(true).is_err() {
+        let stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
+            // Out of descriptors, as a rule. The old connection gives one back; who waits is taken at the next turn.
+            Err(e) => {
+                tracing::error!("a connection cannot be taken: {e}");
+                return self.current.take().is_some();
+            }
+        };
+        if let Err(e) = stream.set_nonblocking(true) {
+            tracing::error!("a connection cannot be used: {e}");
             return false;
         }
         let frames = Frames::new(FRAME_MAX_BYTES);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -43,6 +44,8 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
     let _lock = lock::take(&run_dir)?;
     let signals = signals()?;
     let scheduling = privileges(options.scheduling)?;
+    // Every leash takes a handful of descriptors; programs get the usual limit back.
+    raise_limit(Resource::RLIMIT_NOFILE);
     let clock = Arc::new(Clock::start());
     // Whatever a dying leash leaves becomes this process's child and is reaped by descriptor.
     prctl::set_child_subreaper(true).map_err(system("become the reaper of its leashes"))?;
@@ -107,6 +110,14 @@ fn privileges(wanted: config::Scheduling) -> Result<Scheduling, KeeperError> {
         tracing::info!("not protected from the OOM killer: {why}");
     }
     Ok(scheduling)
+}
+
+/// Raises a soft limit to the hard one, for which nobody has to be asked.
+fn raise_limit(resource: Resource) {
+    let raised = getrlimit(resource).and_then(|(_, hard)| setrlimit(resource, hard, hard));
+    if let Err(why) = raised {
+        tracing::warn!("a limit was not raised: {why}");
+    }
 }
 
 /// Waits until nothing of an earlier life runs. They have been told to die by the kernel; one that cannot die yet is
