@@ -97,13 +97,17 @@ pub(super) struct Brain<P: Platform> {
     pub(super) flights: Flights,
     /// The keeper is to end: everything here is stopped and released.
     pub(super) leaving: bool,
+    /// When the keeper was last heard, or this agent began.
+    pub(super) keeper_heard: VoterTime,
     last_beat: Option<VoterTime>,
 }
 
 impl<P: Platform> Brain<P> {
     pub(super) fn new(parts: super::Parts<P>, hands: Hands<P>, view: LocalView) -> Self {
         let (to_self, events) = async_channel::unbounded();
+        let keeper_heard = parts.platform.now();
         Self {
+            keeper_heard,
             me: parts.me,
             platform: parts.platform,
             peers: parts.peers,
@@ -199,6 +203,7 @@ impl<P: Platform> Brain<P> {
     }
 
     fn attached(&mut self, welcome: Welcome) {
+        self.keeper_heard = self.platform.now();
         // What was asked before this connection never reached a keeper, or its answer is lost.
         self.hands.ops.all_lost();
         let reborn = self.keeper.as_ref().is_some_and(|old| old.nonce != welcome.nonce);
@@ -220,6 +225,7 @@ impl<P: Platform> Brain<P> {
     }
 
     fn said(&mut self, frame: FromKeeper) {
+        self.keeper_heard = self.platform.now();
         match frame {
             FromKeeper::Welcome(welcome) => self.attached(welcome),
             FromKeeper::Lease(lease) => self.lease(lease),

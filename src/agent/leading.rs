@@ -22,6 +22,9 @@ use crate::raft::{PROMOTE_LAG, RaftStatus, Role};
 /// How long another node's agent may take to answer a question.
 const ASK_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// A keeper says how its lease stands about once a second; one that has not for so long is dead or frozen.
+const KEEPER_SILENCE_MAX: std::time::Duration = std::time::Duration::from_millis(2500);
+
 /// What a leader gathers; dropped with its leadership.
 #[derive(Default)]
 pub(super) struct Leading {
@@ -81,6 +84,7 @@ impl<P: Platform> Brain<P> {
             self.resign();
             self.leading = Some(Leading { term: status.term, ..Leading::default() });
         }
+        self.hand_over_if_deaf(&status, now);
         self.drop_settled();
         let seen = self.observe(&status, now);
         let plan = self.consensus.read(|state| planner::plan(state, &seen));
@@ -88,6 +92,22 @@ impl<P: Platform> Brain<P> {
         for decision in plan.decisions {
             self.take_step(decision.step, &decision.why, now);
         }
+    }
+
+    /// A leader whose keeper is dead or frozen hears of no silence and can collect no agreement: somebody else must lead,
+    /// or nothing would fail over (I4).
+    fn hand_over_if_deaf(&mut self, status: &RaftStatus, now: VoterTime) {
+        let key = "hand leadership over";
+        let deaf = now.since(self.keeper_heard) > KEEPER_SILENCE_MAX && status.voters.len() > 1;
+        if !deaf || !self.flights.take_off(key, now) {
+            return;
+        }
+        tracing::warn!("this node's keeper is not heard: leadership is handed over");
+        let (consensus, back) = (self.consensus.clone(), self.to_self.clone());
+        spawn::<P>(async move {
+            let well = consensus.step_down().await.is_ok();
+            let _ = back.send(Event::Landed { key: key.to_owned(), well }).await;
+        });
     }
 
     fn resign(&mut self) {
