@@ -124,8 +124,10 @@ fn an_address_stays_while_agents_change_and_goes_with_an_orderly_end() {
     scene("an_address_stays_while_agents_change_and_goes_with_an_orderly_end", |scene| {
         let mut b = Bench::leased();
         let place = b.place("ip", 100);
-        assert_eq!(b.agent.ask(Op::StartIp { place: place.clone(), ip: ip() }), Outcome::Ok);
+        assert_eq!(b.agent.ask(Op::SetIp { place: place.clone(), ip: ip() }), Outcome::Ok);
+        assert!(is_here(), "what comes next may bind to it");
         ask::serve(vip());
+        assert_eq!(b.agent.ask(Op::StartIp { place: place.clone(), ip: ip() }), Outcome::Ok);
         let asker = scene.on_client(|| Asker::start("udp", ask::by_udp(vip())));
         let began = keeper::now();
         b.agent = bench::Agent::attach(&mut b.keeper);

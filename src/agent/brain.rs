@@ -19,11 +19,11 @@ use crate::api::local::Local;
 use crate::engine::command::Entry;
 use crate::engine::lease::{Knowledge, Learn};
 use crate::engine::planner::Note;
-use crate::engine::supervisor::Input;
-use crate::engine::{Command, NodeId, Nonce, Reply, SessionId, VoterTime};
+use crate::engine::supervisor::Settled;
+use crate::engine::{Command, NodeId, Nonce, Reply, SessionId, Token, VoterTime};
 use crate::keeper::link::KeeperEvent;
 use crate::keeper::protocol::{Configuration, FromKeeper, LeaseView, ToKeeper, Welcome};
-use crate::package::PackageName;
+use crate::package::{PackageName, ResourceName};
 use crate::raft::{Committed, Consensus, ProposeError, RaftStatus};
 
 /// The loop wakes at least this often: to tell the keeper that the agent is fit, and to look again.
@@ -48,8 +48,19 @@ pub(super) enum Event {
         package: PackageName,
         /// Which of its actions.
         action: u64,
-        /// As the supervisor hears it.
-        input: Input,
+        /// How.
+        settled: Settled,
+    },
+    /// An opening has ended.
+    Opened {
+        /// Which package.
+        package: PackageName,
+        /// Which of its resources.
+        resource: ResourceName,
+        /// Under which ownership.
+        token: Token,
+        /// How.
+        settled: Settled,
     },
     /// A report of a package has been delivered or given up.
     Reported(PackageName),
@@ -161,7 +172,8 @@ impl<P: Platform> Brain<P> {
             Event::Keeper(KeeperEvent::Said(frame)) => self.said(frame),
             Event::Changed(step) => self.tell_keeper(ToKeeper::Learn(step)),
             Event::Raft => {}
-            Event::Settled { package, action, input } => self.settled(&package, action, input),
+            Event::Settled { package, action, settled } => self.settled(&package, action, settled),
+            Event::Opened { package, resource, token, settled } => self.opened(&package, resource, token, settled),
             Event::Reported(package) => self.reported(&package),
             Event::Landed { key, well } => self.flights.landed(&key, well, self.platform.now()),
             Event::Reached { host, keepers } => self.reached(host, &keepers),

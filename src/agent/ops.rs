@@ -94,6 +94,10 @@ impl<P: Platform> Hands<P> {
 }
 
 impl<P: Platform> Host for Hands<P> {
+    async fn ip_set(&self, place: Place, ip: IpResource) -> Result<(), Trouble> {
+        self.settle(Op::SetIp { place, ip }).await.map(|_| ())
+    }
+
     async fn ip_up(&self, place: Place, ip: IpResource) -> Result<(), Trouble> {
         self.settle(Op::StartIp { place, ip }).await.map(|_| ())
     }

@@ -8,10 +8,10 @@ use super::brain::{Brain, Event, PROPOSAL_WITHIN};
 use super::platform::Platform;
 use super::spawn;
 use crate::engine::command::{Command, ReleaseOutcome};
-use crate::engine::supervisor::{Action, Duty, Input, Report, Supervisor, duty};
+use crate::engine::supervisor::{Action, Duty, Input, Report, Settled, Supervisor, duty};
 use crate::engine::{SessionId, Token, VoterTime};
 use crate::keeper::protocol::{Exit, RunningKind, ToKeeper};
-use crate::package::{Millis, PackageName};
+use crate::package::{Millis, PackageName, ResourceName};
 use crate::resource::{self, Place, Target, Trouble};
 
 /// Reports kept while one is being delivered; the oldest is dropped first.
@@ -108,11 +108,16 @@ impl<P: Platform> Brain<P> {
 
     fn step(&mut self, name: &PackageName, now: VoterTime) {
         let Some(runner) = self.runners.get_mut(name) else { return };
-        let action = runner.supervisor.next(now);
+        let mut due = Vec::new();
+        while let Some(action) = runner.supervisor.next(now) {
+            // An opening goes on beside the others, and its end says which one it was.
+            if !matches!(action, Action::Open { .. }) {
+                runner.action += 1;
+            }
+            due.push((runner.action, action));
+        }
         runner.collect_reports(now);
-        let number = runner.action + 1;
-        if let Some(action) = action {
-            runner.action = number;
+        for (number, action) in due {
             self.carry_out(name.clone(), number, action);
         }
         self.deliver_report(name);
@@ -128,7 +133,11 @@ impl<P: Platform> Brain<P> {
         };
         let entry = match &action {
             Action::Release { token, session, outcome } => Some(release(outcome, *token, *session)),
-            Action::Start { .. } | Action::Stop { .. } => None,
+            Action::Start { .. } | Action::Open { .. } | Action::Stop { .. } => None,
+        };
+        let opening = match &action {
+            Action::Open { resource, token, .. } => Some((resource.name.clone(), *token)),
+            Action::Start { .. } | Action::Stop { .. } | Action::Release { .. } => None,
         };
         spawn::<P>(async move {
             let target = |resource, token, session| {
@@ -139,6 +148,9 @@ impl<P: Platform> Brain<P> {
                 Action::Start { resource, token, session } => {
                     resource::start(&hands, &target(resource, token, session)).await
                 }
+                Action::Open { resource, token, session } => {
+                    resource::open(&hands, &target(resource, token, session)).await
+                }
                 Action::Stop { resource, token, session } => {
                     resource::stop(&hands, &target(resource, token, session)).await
                 }
@@ -147,23 +159,36 @@ impl<P: Platform> Brain<P> {
                     Ok(()) => commit_release(&consensus, entry).await,
                 },
             };
-            let input = match result {
-                Ok(detail) => Input::Done { detail },
-                Err(Trouble::Failed(why)) => Input::Failed { why },
-                Err(Trouble::Refused(why)) => Input::Refused { why },
+            let settled = match result {
+                Ok(detail) => Settled::Done { detail },
+                Err(Trouble::Failed(why)) => Settled::Failed { why },
+                Err(Trouble::Refused(why)) => Settled::Refused { why },
             };
-            let _ = back.send(Event::Settled { package, action: number, input }).await;
+            let event = match opening {
+                None => Event::Settled { package, action: number, settled },
+                Some((resource, token)) => Event::Opened { package, resource, token, settled },
+            };
+            let _ = back.send(event).await;
         });
     }
 
-    pub(super) fn settled(&mut self, package: &PackageName, action: u64, input: Input) {
-        let now = self.platform.now();
-        let Some(runner) = self.runners.get_mut(package).filter(|r| r.action == action) else { return };
-        if let Input::Failed { why } | Input::Refused { why } = &input {
+    pub(super) fn settled(&mut self, package: &PackageName, action: u64, settled: Settled) {
+        if self.runners.get(package).is_some_and(|r| r.action == action) {
+            self.note_trouble(package, &settled);
+            self.tell(package, Input::Settled(settled));
+        }
+    }
+
+    pub(super) fn opened(&mut self, package: &PackageName, resource: ResourceName, token: Token, settled: Settled) {
+        self.note_trouble(package, &settled);
+        self.tell(package, Input::Opened { resource, token, settled });
+    }
+
+    fn note_trouble(&self, package: &PackageName, settled: &Settled) {
+        if let Settled::Failed { why } | Settled::Refused { why } = settled {
             tracing::warn!(%package, "{why}");
             self.platform.log_line(package, why);
         }
-        runner.supervisor.handle(input, now);
     }
 
     /// Delivers the oldest report; the next follows when it has landed.

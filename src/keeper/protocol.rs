@@ -86,6 +86,15 @@ pub struct Configuration {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
+    /// Begin to take an address over; done when it is set, guarded and shut, and being asked for on the network. It goes
+    /// on to the end by itself: what does not need the address to answer may start meanwhile, and
+    /// [`Op::StartIp`] waits for the end.
+    SetIp {
+        /// Which resource.
+        place: Place,
+        /// Which address.
+        ip: IpResource,
+    },
     /// Take an address over: drop rules, address without DAD, probe, element, announcements (design 6.1).
     StartIp {
         /// Which resource.

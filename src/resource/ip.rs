@@ -3,11 +3,20 @@
 use super::{Host, Target, Trouble};
 use crate::package::IpResource;
 
-/// Takes the address over.
+/// Begins to take the address over: it is there for programs to bind to, and silent.
 ///
 /// # Errors
-/// The device is missing, somebody else answers for the address (named by its MAC), or a rule refused it.
+/// The device is missing, or a rule refused it.
 pub async fn start<H: Host>(host: &H, target: &Target, ip: &IpResource) -> Result<String, Trouble> {
+    host.ip_set(target.place(), ip.clone()).await?;
+    Ok(format!("{}/{} on {}: asking whether it is in use", ip.address, ip.prefix, ip.device))
+}
+
+/// Opens it, once nobody else has claimed it.
+///
+/// # Errors
+/// Somebody else answers for the address (named by its MAC), or a rule refused it.
+pub async fn open<H: Host>(host: &H, target: &Target, ip: &IpResource) -> Result<String, Trouble> {
     host.ip_up(target.place(), ip.clone()).await?;
     Ok(format!("{}/{} on {}", ip.address, ip.prefix, ip.device))
 }

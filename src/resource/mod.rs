@@ -51,6 +51,17 @@ pub async fn start<H: Host>(host: &H, target: &Target) -> Result<String, Trouble
     }
 }
 
+/// Ends what [`start`] began, for a kind whose start only lays the ground.
+///
+/// # Errors
+/// [`Trouble`] says whether it failed or a rule refused it.
+pub async fn open<H: Host>(host: &H, target: &Target) -> Result<String, Trouble> {
+    match &target.resource.kind {
+        Kind::Ip(ip) => ip::open(host, target, ip).await,
+        Kind::Program(_) => Ok(String::new()),
+    }
+}
+
 /// Takes it down in good order; done means that nothing of it is left.
 ///
 /// # Errors

@@ -61,6 +61,9 @@ pub enum Trouble {
 
 /// The host as kinds see it.
 pub trait Host: Clone + Send + Sync + 'static {
+    /// Begins to take an address over; done when it is set, guarded and shut, and being asked for on the network.
+    fn ip_set(&self, place: Place, ip: IpResource) -> impl Future<Output = Result<(), Trouble>> + Send;
+
     /// Takes an address over, duplicate check and announcement included.
     fn ip_up(&self, place: Place, ip: IpResource) -> impl Future<Output = Result<(), Trouble>> + Send;
 

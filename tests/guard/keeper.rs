@@ -220,6 +220,7 @@ fn words(event: &Event) -> String {
     match event {
         Event::Done { place, act: a } => format!("done {} {}", act(a), at(place)),
         Event::Failed { place, act: a, why } => format!("failed {} {}: {why}", act(a), at(place)),
+        Event::Set { place } => format!("set {}", at(place)),
         Event::Lapsed { place, why } => format!("lapsed {}: {why}", at(place)),
         Event::Cleaned(Ok(())) => "cleaned".into(),
         Event::Cleaned(Err(why)) => format!("unclean: {why}"),

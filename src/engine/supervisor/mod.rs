@@ -4,8 +4,9 @@
 //! and stop in reverse, a program that ends is restarted in place within its window, a start that fails hands the
 //! package back, a stop that fails holds it here. Deadlines belong to the keeper; this machine only works within them.
 //!
-//! One action is under way at a time. Its outcome, an exit, a lapse or a new duty comes back as an [`Input`], and
-//! [`Supervisor::next`] says what to do now.
+//! One action is under way at a time, and beside it the openings of addresses: an address that is set is asked for on
+//! the network for a while before it may answer, and what comes after it in the order starts meanwhile. An outcome, an
+//! exit, a lapse or a new duty comes back as an [`Input`], and [`Supervisor::next`] says what to do now.
 
 mod duty;
 mod progress;
@@ -34,20 +35,16 @@ pub enum Input {
         /// Which resources are up.
         up: BTreeSet<ResourceName>,
     },
-    /// The action under way has ended well.
-    Done {
-        /// What to show for it: `pid 4711`.
-        detail: String,
-    },
-    /// The action under way has failed.
-    Failed {
-        /// Why.
-        why: String,
-    },
-    /// The action under way was refused by a rule: there is no lease to act under now.
-    Refused {
-        /// Which rule.
-        why: String,
+    /// The action under way has ended.
+    Settled(Settled),
+    /// An [`Action::Open`] has ended.
+    Opened {
+        /// Which resource.
+        resource: ResourceName,
+        /// Under which ownership.
+        token: Token,
+        /// How.
+        settled: Settled,
     },
     /// A program ended by itself.
     Exited {
@@ -74,11 +71,40 @@ pub enum Input {
     Tick,
 }
 
+/// How an action ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Well.
+    Done {
+        /// What to show for it: `pid 4711`.
+        detail: String,
+    },
+    /// It has failed.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// It was refused by a rule: there is no lease to act under now.
+    Refused {
+        /// Which rule.
+        why: String,
+    },
+}
+
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Start this resource under this ownership.
     Start {
+        /// Which one, as defined.
+        resource: Resource,
+        /// The ownership.
+        token: Token,
+        /// Its session.
+        session: SessionId,
+    },
+    /// End the start of this resource, beside whatever else is under way. Answered by [`Input::Opened`].
+    Open {
         /// Which one, as defined.
         resource: Resource,
         /// The ownership.
@@ -141,7 +167,11 @@ pub struct Supervisor {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Busy {
-    Starting(ResourceName),
+    Starting {
+        name: ResourceName,
+        /// It counts as failed then.
+        until: VoterTime,
+    },
     Stopping(ResourceName),
     Releasing,
 }
@@ -171,7 +201,18 @@ struct Slot {
     resource: Resource,
     state: ResourceState,
     detail: String,
+    /// Its start has laid the ground and is to be ended.
+    opening: Option<Opening>,
     restarts: Restarts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    Due,
+    /// It counts as failed then.
+    UnderWay {
+        until: VoterTime,
+    },
 }
 
 impl Supervisor {
@@ -180,35 +221,44 @@ impl Supervisor {
         match input {
             Input::Duty(duty) => self.duty = duty,
             Input::Adopt { token, up } => self.adopt(token, &up),
-            Input::Done { detail } => self.done(detail, now),
-            Input::Failed { why } => self.failed(why, now),
+            Input::Settled(Settled::Done { detail }) => self.done(detail, now),
+            Input::Settled(Settled::Failed { why }) => self.failed(why, now),
+            Input::Settled(Settled::Refused { why }) => self.refused(why, now),
+            Input::Opened { resource, token, settled } => self.opened(&resource, token, settled, now),
             Input::Exited { resource, token, how } => self.exited(&resource, token, &how, now),
-            Input::Refused { why } => self.refused(why, now),
             Input::Lapsed { resource, token } => self.lapsed(&resource, token, now),
             Input::SessionOver { session } => self.session_over(session),
             Input::Tick => {}
         }
     }
 
-    /// What to do now; none while an action is under way or nothing is due.
+    /// What to do now; none while an action is under way or nothing is due. To be called until it has nothing.
     pub fn next(&mut self, now: VoterTime) -> Option<Action> {
+        self.end_overdue(now);
         if self.busy.is_some() {
             return None;
         }
         self.take_up_duty();
         let action = self.work.as_mut().and_then(|work| work.next(&self.duty, now, &mut self.reports))?;
         self.early = None;
-        self.busy = Some(match &action {
-            Action::Start { resource, .. } => Busy::Starting(resource.name.clone()),
-            Action::Stop { resource, .. } => Busy::Stopping(resource.name.clone()),
-            Action::Release { .. } => Busy::Releasing,
-        });
+        self.busy = match &action {
+            Action::Start { resource, .. } => {
+                Some(Busy::Starting { name: resource.name.clone(), until: now + resource.start_timeout.duration() })
+            }
+            Action::Open { .. } => None,
+            Action::Stop { resource, .. } => Some(Busy::Stopping(resource.name.clone())),
+            Action::Release { .. } => Some(Busy::Releasing),
+        };
         Some(action)
     }
 
     /// When to be called with [`Input::Tick`] at the latest.
     pub fn wake(&self) -> Option<VoterTime> {
-        self.work.as_ref().and_then(|work| work.retry_at)
+        let start = match &self.busy {
+            Some(Busy::Starting { until, .. }) => Some(*until),
+            Some(Busy::Stopping(_) | Busy::Releasing) | None => None,
+        };
+        start.into_iter().chain(self.work.iter().flat_map(Work::wakes)).min()
     }
 
     /// Changes to tell the cluster, oldest first; each is handed out once.
@@ -257,7 +307,13 @@ impl Work {
 
 impl Slot {
     fn down(resource: Resource) -> Self {
-        Self { resource, state: ResourceState::Down, detail: String::new(), restarts: Restarts::default() }
+        Self {
+            resource,
+            state: ResourceState::Down,
+            detail: String::new(),
+            opening: None,
+            restarts: Restarts::default(),
+        }
     }
 
     fn report(&self) -> ResourceReport {
@@ -284,6 +340,21 @@ impl Slot {
             | ResourceState::Stopping
             | ResourceState::Dying
             | ResourceState::Failed => true,
+        }
+    }
+
+    /// Whether a start of this kind only lays the ground, and an [`Action::Open`] ends it.
+    fn opens(&self) -> bool {
+        match &self.resource.kind {
+            Kind::Ip(_) => true,
+            Kind::Program(_) => false,
+        }
+    }
+
+    fn opening_until(&self) -> Option<VoterTime> {
+        match self.opening {
+            Some(Opening::UnderWay { until }) => Some(until),
+            Some(Opening::Due) | None => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Busy, Duty, Early, REFUSED_RETRY, Report, STOP_RETRY, Slot, Supervisor, Work};
+use super::{Action, Busy, Duty, Early, Opening, REFUSED_RETRY, Report, STOP_RETRY, Settled, Slot, Supervisor, Work};
 use crate::engine::command::ReleaseOutcome;
 use crate::engine::state::{Phase, ResourceState};
 use crate::engine::{SessionId, Token, VoterTime};
@@ -33,14 +33,11 @@ impl Supervisor {
         let Some(busy) = self.busy.take() else { return };
         let Some(work) = self.work.as_mut() else { return };
         match busy {
-            Busy::Starting(name) => {
-                work.set(&name, ResourceState::Up, detail);
+            Busy::Starting { name, .. } => {
+                work.started(&name, detail);
                 let token = work.token;
                 match self.early.take() {
-                    None if work.phase == Phase::Running => {
-                        self.reports.push(work.report(format!("{name} runs again")));
-                    }
-                    None => {}
+                    None => work.tell_if_again(&name, &mut self.reports),
                     Some(Early::Exited(how)) => self.exited(&name, token, &how, now),
                     Some(Early::Lapsed) => self.lapsed(&name, token, now),
                 }
@@ -54,7 +51,7 @@ impl Supervisor {
         let Some(busy) = self.busy.take() else { return };
         let Some(work) = self.work.as_mut() else { return };
         match busy {
-            Busy::Starting(name) => {
+            Busy::Starting { name, .. } => {
                 work.set(&name, ResourceState::Failed, why.clone());
                 work.give_up(format!("{name} did not start: {why}"), &mut self.reports);
             }
@@ -68,9 +65,58 @@ impl Supervisor {
         }
     }
 
+    /// The address has been asked for on the network, and nobody, or somebody, has claimed it.
+    pub(super) fn opened(&mut self, name: &ResourceName, token: Token, settled: Settled, now: VoterTime) {
+        let Some(work) = self.work.as_mut().filter(|w| w.token == token) else { return };
+        // One that is being stopped, or has lapsed, is not being opened any more.
+        if !work.slots.iter().any(|s| s.resource.name == *name && s.opening_until().is_some()) {
+            return;
+        }
+        match settled {
+            Settled::Done { detail } => {
+                work.set(name, ResourceState::Up, detail);
+                work.tell_if_again(name, &mut self.reports);
+            }
+            Settled::Failed { why } => {
+                work.set(name, ResourceState::Failed, why.clone());
+                if work.giving_up.is_none() {
+                    work.give_up(format!("{name} did not start: {why}"), &mut self.reports);
+                }
+            }
+            Settled::Refused { why } => {
+                work.set(name, ResourceState::Down, why);
+                work.retry_at = Some(now + REFUSED_RETRY);
+            }
+        }
+    }
+
+    /// What did not start within its time has failed; what of it may be up is stopped like everything else.
+    pub(super) fn end_overdue(&mut self, now: VoterTime) {
+        let Some(work) = &self.work else { return };
+        let why = |slot: &Slot| format!("it was not up within {}", slot.resource.start_timeout);
+        let opening = work.slots.iter().filter(|s| s.opening_until().is_some_and(|until| until <= now));
+        let opening: Vec<_> = opening.map(|slot| (slot.resource.name.clone(), why(slot))).collect();
+        let token = work.token;
+        let starting = match &self.busy {
+            Some(Busy::Starting { name, until }) if *until <= now => {
+                work.slots.iter().find(|s| s.resource.name == *name).map(why)
+            }
+            Some(Busy::Starting { .. } | Busy::Stopping(_) | Busy::Releasing) | None => None,
+        };
+        for (name, why) in opening {
+            self.opened(&name, token, Settled::Failed { why }, now);
+        }
+        if let Some(why) = starting {
+            self.failed(why, now);
+        }
+    }
+
     /// Whether this resource is being started, so that what is heard of its end is ahead of the start's own word.
     fn is_starting(&self, name: &ResourceName) -> bool {
-        self.busy.as_ref().is_some_and(|busy| *busy == Busy::Starting(name.clone()))
+        match &self.busy {
+            Some(Busy::Starting { name: starting, .. }) => starting == name,
+            Some(Busy::Stopping(_) | Busy::Releasing) | None => false,
+        }
     }
 
     pub(super) fn exited(&mut self, name: &ResourceName, token: Token, how: &str, now: VoterTime) {
@@ -102,7 +148,7 @@ impl Supervisor {
         let Some(busy) = self.busy.take() else { return };
         let Some(work) = self.work.as_mut() else { return };
         match busy {
-            Busy::Starting(name) => work.set(&name, ResourceState::Down, why),
+            Busy::Starting { name, .. } => work.set(&name, ResourceState::Down, why),
             // What may be up stays owed a stop; the stop or release is asked again.
             Busy::Stopping(_) | Busy::Releasing => {}
         }
@@ -137,7 +183,32 @@ impl Work {
         if let Some(slot) = self.slots.iter_mut().find(|s| s.resource.name == *name) {
             slot.state = state;
             slot.detail = detail;
+            slot.opening = None;
         }
+    }
+
+    fn started(&mut self, name: &ResourceName, detail: String) {
+        if let Some(slot) = self.slots.iter_mut().find(|s| s.resource.name == *name) {
+            slot.detail = detail;
+            if slot.opens() {
+                slot.opening = Some(Opening::Due);
+            } else {
+                slot.state = ResourceState::Up;
+            }
+        }
+    }
+
+    /// A resource that came back while the package ran.
+    fn tell_if_again(&self, name: &ResourceName, reports: &mut Vec<Report>) {
+        let up = self.slots.iter().any(|s| s.resource.name == *name && s.is_up());
+        if up && self.phase == Phase::Running {
+            reports.push(self.report(format!("{name} runs again")));
+        }
+    }
+
+    /// When there is something to do without an input.
+    pub(super) fn wakes(&self) -> impl Iterator<Item = VoterTime> {
+        self.retry_at.into_iter().chain(self.slots.iter().filter_map(Slot::opening_until))
     }
 
     fn give_up(&mut self, reason: String, reports: &mut Vec<Report>) {
@@ -164,18 +235,23 @@ impl Work {
         self.retry_at = None;
         match duty {
             Duty::Own { token, definition, .. } if *token == self.token && self.giving_up.is_none() => {
-                self.go_up(definition, reports)
+                self.go_up(definition, now, reports)
             }
             Duty::Own { .. } | Duty::Yield { .. } | Duty::None => self.go_down(duty, reports),
         }
     }
 
-    fn go_up(&mut self, definition: &Package, reports: &mut Vec<Report>) -> Option<Action> {
+    fn go_up(&mut self, definition: &Package, now: VoterTime, reports: &mut Vec<Report>) -> Option<Action> {
         if !restart_needed(&self.definition, definition).is_empty() {
-            return self.replace(definition, reports);
+            return self.replace(definition, now, reports);
         }
         self.take_settings(definition);
-        if let Some(slot) = self.slots.iter_mut().find(|s| !s.is_up()) {
+        if let Some(slot) = self.slots.iter_mut().find(|s| s.opening == Some(Opening::Due)) {
+            slot.opening = Some(Opening::UnderWay { until: now + slot.resource.start_timeout.duration() });
+            let resource = slot.resource.clone();
+            return Some(Action::Open { resource, token: self.token, session: self.session });
+        }
+        if let Some(slot) = self.slots.iter_mut().find(|s| !s.is_up() && s.opening.is_none()) {
             slot.state = ResourceState::Starting;
             if self.phase == Phase::Held {
                 self.phase = Phase::Starting;
@@ -183,7 +259,7 @@ impl Work {
             let resource = slot.resource.clone();
             return Some(Action::Start { resource, token: self.token, session: self.session });
         }
-        if self.phase != Phase::Running {
+        if self.phase != Phase::Running && self.slots.iter().all(Slot::is_up) {
             self.phase = Phase::Running;
             reports.push(self.report("running".to_owned()));
         }
@@ -199,13 +275,13 @@ impl Work {
     }
 
     /// The definition's resources changed: what is up stops in reverse, then the new ones start, under one ownership.
-    fn replace(&mut self, definition: &Package, reports: &mut Vec<Report>) -> Option<Action> {
+    fn replace(&mut self, definition: &Package, now: VoterTime, reports: &mut Vec<Report>) -> Option<Action> {
         if let Some(stop) = self.stop_last() {
             return Some(stop);
         }
         *self = Work::new(self.token, self.session, definition.clone(), Phase::Starting);
         reports.push(self.report("its definition changed".to_owned()));
-        self.go_up(definition, reports)
+        self.go_up(definition, now, reports)
     }
 
     fn go_down(&mut self, duty: &Duty, reports: &mut Vec<Report>) -> Option<Action> {
@@ -228,6 +304,7 @@ impl Work {
     fn stop_last(&mut self) -> Option<Action> {
         let slot = self.slots.iter_mut().rev().find(|s| s.may_be_up())?;
         slot.state = ResourceState::Stopping;
+        slot.opening = None;
         Some(Action::Stop { resource: slot.resource.clone(), token: self.token, session: self.session })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Action, Duty, Input, Supervisor};
+use super::{Action, Duty, Input, Settled, Supervisor};
 use crate::engine::command::ReleaseOutcome;
 use crate::engine::state::Phase;
 use crate::engine::{SessionId, Token, VoterTime};
@@ -65,7 +65,7 @@ impl Bench {
     }
 
     fn done(&mut self) {
-        self.give(Input::Done { detail: String::new() });
+        self.give(Input::Settled(Settled::Done { detail: String::new() }));
     }
 
     /// The action due, as a word and a name.
@@ -73,18 +73,39 @@ impl Bench {
         match self.supervisor.next(self.now) {
             None => "nothing".into(),
             Some(Action::Start { resource, .. }) => format!("start {}", resource.name),
+            Some(Action::Open { resource, .. }) => format!("open {}", resource.name),
             Some(Action::Stop { resource, .. }) => format!("stop {}", resource.name),
             Some(Action::Release { outcome: ReleaseOutcome::Stopped, .. }) => "release".into(),
             Some(Action::Release { outcome: ReleaseOutcome::Failed { reason }, .. }) => format!("release: {reason}"),
         }
     }
 
-    /// Carries out every action until nothing is due.
+    /// The address may answer.
+    fn opened(&mut self) {
+        self.open_ends(Settled::Done { detail: String::new() });
+    }
+
+    fn open_ends(&mut self, settled: Settled) {
+        self.give(Input::Opened { resource: name("ip"), token: TOKEN, settled });
+    }
+
+    /// The start of the address, up to the first thing that goes on beside its opening.
+    fn set_address(&mut self) {
+        assert_eq!(self.due(), "start ip");
+        self.done();
+        assert_eq!(self.due(), "open ip");
+    }
+
+    /// Carries out every action until nothing is due; openings end at once.
     fn settle(&mut self) -> Vec<String> {
         let mut actions = vec![];
         loop {
             match self.due().as_str() {
                 "nothing" => return actions,
+                "open ip" => {
+                    self.opened();
+                    continue;
+                }
                 action => actions.push(action.to_owned()),
             }
             assert!(actions.len() < 20, "it never settles: {actions:?}");
@@ -135,18 +156,100 @@ fn a_duty_that_turns_while_starting_takes_down_only_what_may_be_up() {
 #[test]
 fn a_failed_start_stops_what_is_up_and_hands_the_package_back_with_the_reason() {
     let mut bench = Bench::new(own(&package(3)));
-    assert_eq!(bench.due(), "start ip");
-    bench.done();
+    bench.set_address();
     assert_eq!(bench.due(), "start web");
-    bench.give(Input::Failed { why: "no such file".into() });
+    bench.give(Input::Settled(Settled::Failed { why: "no such file".into() }));
     assert_eq!(bench.settle(), ["stop web", "stop ip", "release: web did not start: no such file"]);
+}
+
+#[test]
+fn what_comes_after_an_address_starts_while_it_is_asked_for_and_it_runs_when_both_are_up() {
+    for address_first in [true, false] {
+        let mut bench = Bench::new(own(&package(3)));
+        bench.set_address();
+        assert_eq!(bench.due(), "start web");
+        if address_first {
+            bench.opened()
+        } else {
+            bench.done()
+        }
+        assert_eq!(bench.due(), "nothing");
+        assert_eq!(bench.last_phase(), Some(Phase::Starting));
+        if address_first {
+            bench.done()
+        } else {
+            bench.opened()
+        }
+        assert_eq!(bench.due(), "nothing");
+        assert_eq!(bench.last_phase(), Some(Phase::Running));
+    }
+}
+
+#[test]
+fn an_address_that_is_claimed_meanwhile_takes_everything_down_again() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.set_address();
+    assert_eq!(bench.due(), "start web");
+    bench.open_ends(Settled::Failed { why: "in use by 02:00:00:00:00:01".into() });
+    assert_eq!(bench.due(), "nothing", "the start of the program is under way");
+    bench.done();
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "release: ip did not start: in use by 02:00:00:00:00:01"]);
+}
+
+#[test]
+fn an_opening_that_was_overtaken_by_a_stop_or_a_lapse_changes_nothing() {
+    let definition = package(3);
+    let mut bench = Bench::new(own(&definition));
+    bench.set_address();
+    bench.give(Input::Duty(yielding(&definition)));
+    assert_eq!(bench.due(), "stop ip");
+    bench.open_ends(Settled::Failed { why: "it was stopped before it was up".into() });
+    bench.done();
+    assert_eq!(bench.settle(), ["release"]);
+
+    let mut bench = Bench::new(own(&definition));
+    bench.set_address();
+    bench.give(Input::Lapsed { resource: name("ip"), token: TOKEN });
+    bench.open_ends(Settled::Refused { why: "its element ran out".into() });
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.settle(), ["start ip", "start web"]);
+}
+
+#[test]
+fn a_refused_opening_is_started_anew_and_marks_nobody() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.set_address();
+    bench.open_ends(Settled::Refused { why: "the link to the keeper broke".into() });
+    assert_eq!(bench.due(), "nothing");
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.settle(), ["start ip", "start web"]);
+}
+
+#[test]
+fn a_start_that_takes_longer_than_its_timeout_has_failed_and_is_stopped() {
+    let mut bench = Bench::new(own(&package(3)));
+    bench.set_address();
+    bench.opened();
+    assert_eq!(bench.due(), "start web");
+    assert_eq!(bench.due(), "nothing");
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.due(), "stop web");
+    bench.done();
+    assert_eq!(bench.settle(), ["stop ip", "release: web did not start: it was not up within 1s"]);
+
+    let mut bench = Bench::new(own(&package(3)));
+    bench.set_address();
+    assert_eq!(bench.due(), "start web");
+    bench.done();
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "release: ip did not start: it was not up within 1s"]);
 }
 
 #[test]
 fn a_refused_start_is_tried_again_and_marks_nobody() {
     let mut bench = Bench::new(own(&package(3)));
     assert_eq!(bench.due(), "start ip");
-    bench.give(Input::Refused { why: "no lease".into() });
+    bench.give(Input::Settled(Settled::Refused { why: "no lease".into() }));
     assert_eq!(bench.due(), "nothing");
     bench.now = bench.supervisor.wake().unwrap();
     assert_eq!(bench.settle(), ["start ip", "start web"]);
@@ -169,8 +272,8 @@ fn a_program_that_ends_is_restarted_alone_until_its_window_is_used_up() {
 #[test]
 fn an_end_heard_before_the_start_is_known_counts_once_it_is() {
     let mut bench = Bench::new(own(&package(1)));
-    assert_eq!(bench.due(), "start ip");
-    bench.done();
+    bench.set_address();
+    bench.opened();
     for _ in 0..2 {
         assert_eq!(bench.due(), "start web");
         bench.exit();
@@ -186,7 +289,7 @@ fn an_end_of_a_start_that_failed_is_forgotten() {
     let mut bench = Bench::new(own(&package(3)));
     assert_eq!(bench.due(), "start ip");
     bench.give(Input::Lapsed { resource: name("ip"), token: TOKEN });
-    bench.give(Input::Refused { why: "no lease".into() });
+    bench.give(Input::Settled(Settled::Refused { why: "no lease".into() }));
     bench.now = bench.supervisor.wake().unwrap();
     assert_eq!(bench.settle(), ["start ip", "start web"]);
 }
@@ -217,7 +320,7 @@ fn a_failed_stop_holds_the_package_and_is_tried_again_before_any_release() {
     bench.settle();
     bench.give(Input::Duty(yielding(&definition)));
     assert_eq!(bench.due(), "stop web");
-    bench.give(Input::Failed { why: "it hangs".into() });
+    bench.give(Input::Settled(Settled::Failed { why: "it hangs".into() }));
     assert_eq!(bench.last_phase(), Some(Phase::Held));
     assert_eq!(bench.due(), "nothing");
     bench.now = bench.supervisor.wake().unwrap();
@@ -260,7 +363,7 @@ fn once_a_release_has_begun_the_ownership_is_never_acted_on_again() {
     bench.done();
     assert_eq!(bench.due(), "release");
     bench.give(Input::Duty(own(&definition)));
-    bench.give(Input::Failed { why: "no leader".into() });
+    bench.give(Input::Settled(Settled::Failed { why: "no leader".into() }));
     bench.now = bench.supervisor.wake().unwrap();
     assert_eq!(bench.due(), "release");
 }

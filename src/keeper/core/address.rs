@@ -14,7 +14,9 @@ use crate::package::IpResource;
 pub struct Address {
     ip: IpResource,
     phase: Phase,
-    /// Who waits for its start.
+    /// Who waits until it is set.
+    sets: Vec<Waiter>,
+    /// Who waits until it is up.
     starts: Vec<Waiter>,
     /// Who waits for its end.
     stops: Vec<Waiter>,
@@ -25,12 +27,23 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Starting,
+    /// Set, guarded and shut; being asked for on the network.
+    Set,
     Up,
     Stopping,
     /// It could not be deleted; it is tried again then, if the keeper itself gives it up.
     Stuck {
         retry_at: HolderTime,
     },
+}
+
+/// How far a start is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// It is set, guarded and shut.
+    Set,
+    /// It answers.
+    Up,
 }
 
 /// What an event has come to.
@@ -46,20 +59,33 @@ pub enum Step {
 
 impl Address {
     /// An address being taken over.
-    pub fn starting(ip: IpResource, waiter: Waiter) -> Self {
-        Self { ip, phase: Phase::Starting, starts: vec![waiter], stops: Vec::new(), lapsed: None }
+    pub fn starting(ip: IpResource, until: Until, waiter: Waiter) -> Self {
+        let mut address =
+            Self { ip, phase: Phase::Starting, sets: Vec::new(), starts: Vec::new(), stops: Vec::new(), lapsed: None };
+        address.waiting(until).push(waiter);
+        address
+    }
+
+    fn waiting(&mut self, until: Until) -> &mut Vec<Waiter> {
+        match until {
+            Until::Set => &mut self.sets,
+            Until::Up => &mut self.starts,
+        }
     }
 
     /// Somebody wants it started although it is here already (L18): the answer, unless the start is still under way.
-    pub fn start_again(&mut self, waiter: Waiter) -> Option<Outcome> {
-        match self.phase {
-            Phase::Starting if self.starts.len() < WAITERS_MAX => {
-                self.starts.push(waiter);
+    pub fn start_again(&mut self, until: Until, waiter: Waiter) -> Option<Outcome> {
+        match (self.phase, until) {
+            (Phase::Up, Until::Set | Until::Up) | (Phase::Set, Until::Set) => Some(Outcome::Ok),
+            (Phase::Starting, Until::Set | Until::Up) | (Phase::Set, Until::Up) => {
+                let waiting = self.waiting(until);
+                if waiting.len() >= WAITERS_MAX {
+                    return Some(Outcome::Refused { why: "too many operations wait for this start".to_owned() });
+                }
+                waiting.push(waiter);
                 None
             }
-            Phase::Starting => Some(Outcome::Refused { why: "too many operations wait for this start".to_owned() }),
-            Phase::Up => Some(Outcome::Ok),
-            Phase::Stopping | Phase::Stuck { .. } => {
+            (Phase::Stopping | Phase::Stuck { .. }, Until::Set | Until::Up) => {
                 Some(Outcome::Failed { why: "it is still being given up; start it again when it is gone".to_owned() })
             }
         }
@@ -77,7 +103,7 @@ impl Address {
             }
         }
         match self.phase {
-            Phase::Starting | Phase::Up | Phase::Stuck { .. } => {
+            Phase::Starting | Phase::Set | Phase::Up | Phase::Stuck { .. } => {
                 self.phase = Phase::Stopping;
                 out.push(Effect::StopAddress { place: place.clone() });
             }
@@ -89,8 +115,15 @@ impl Address {
     /// Takes what the guard's worker says.
     pub fn event(&mut self, event: AddressEvent, now: HolderTime, out: &mut Outbox) -> Step {
         match event {
-            AddressEvent::Up => {
+            AddressEvent::Set => {
                 if self.phase == Phase::Starting {
+                    self.phase = Phase::Set;
+                }
+                out.answer_all(std::mem::take(&mut self.sets), &Outcome::Ok);
+                Step::Here
+            }
+            AddressEvent::Up => {
+                if self.is_starting() {
                     self.phase = Phase::Up;
                 }
                 self.answer_starts(&Outcome::Ok, out);
@@ -99,7 +132,7 @@ impl Address {
             AddressEvent::Failed { why } => {
                 self.answer_starts(&Outcome::Failed { why }, out);
                 // With a stop under way, its own answer follows.
-                if self.phase == Phase::Starting { Step::Gone } else { Step::Here }
+                if self.is_starting() { Step::Gone } else { Step::Here }
             }
             AddressEvent::Down => self.down(out),
             AddressEvent::Stuck { why } => {
@@ -110,7 +143,7 @@ impl Address {
             AddressEvent::Lapsed { why } => match self.phase {
                 // The stop's own answer follows.
                 Phase::Stopping => Step::Here,
-                Phase::Starting | Phase::Up | Phase::Stuck { .. } => {
+                Phase::Starting | Phase::Set | Phase::Up | Phase::Stuck { .. } => {
                     self.answer_starts(&Outcome::Refused { why: why.clone() }, out);
                     Step::Lapsed(why)
                 }
@@ -131,6 +164,7 @@ impl Address {
     }
 
     fn answer_starts(&mut self, outcome: &Outcome, out: &mut Outbox) {
+        out.answer_all(std::mem::take(&mut self.sets), outcome);
         out.answer_all(std::mem::take(&mut self.starts), outcome);
     }
 
@@ -146,17 +180,24 @@ impl Address {
     pub fn wake(&self) -> Option<HolderTime> {
         match self.phase {
             Phase::Stuck { retry_at } if self.lapsed.is_some() => Some(retry_at),
-            Phase::Starting | Phase::Up | Phase::Stopping | Phase::Stuck { .. } => None,
+            Phase::Starting | Phase::Set | Phase::Up | Phase::Stopping | Phase::Stuck { .. } => None,
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        match self.phase {
+            Phase::Starting | Phase::Set => true,
+            Phase::Up | Phase::Stopping | Phase::Stuck { .. } => false,
         }
     }
 
     /// Whether nobody is giving it up.
     pub fn is_wanted(&self) -> bool {
-        matches!(self.phase, Phase::Starting | Phase::Up)
+        matches!(self.phase, Phase::Starting | Phase::Set | Phase::Up)
     }
 
     /// As the agent is told on attach. A start under way is not shown: the agent starts it too, and joins it.
     pub fn shown(&self) -> Option<RunningKind> {
-        (self.phase != Phase::Starting).then(|| RunningKind::Ip(self.ip.clone()))
+        (!self.is_starting()).then(|| RunningKind::Ip(self.ip.clone()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::address::{Address, Step};
+use super::address::{Address, Step, Until};
 use super::limits::{ITEMS_MAX, SIGTERM, TEARDOWN_GRACE};
 use super::outbox::Outbox;
 use super::ports::{AddressEvent, Effect, ProgramEvent};
@@ -56,15 +56,15 @@ impl Inventory {
     }
 
     /// Takes an address over, or finds it taken over (L18). The caller has checked the place's right to start.
-    pub fn start_address(&mut self, place: Place, ip: IpResource, waiter: Waiter, out: &mut Outbox) {
+    pub fn start_address(&mut self, place: Place, ip: IpResource, until: Until, waiter: Waiter, out: &mut Outbox) {
         if let Some(here) = self.occupied(&place) {
             let answer = match &mut here.body {
-                Body::Address(address) => address.start_again(waiter),
+                Body::Address(address) => address.start_again(until, waiter),
                 Body::Program(_) => Some(refused(format!("'{}' is a program here", place.resource))),
             };
             return answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
         }
-        if self.add(&place, Body::Address(Address::starting(ip.clone(), waiter)), waiter, out) {
+        if self.add(&place, Body::Address(Address::starting(ip.clone(), until, waiter)), waiter, out) {
             out.push(Effect::StartAddress { place, ip });
         }
     }

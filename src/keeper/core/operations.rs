@@ -1,13 +1,14 @@
 //! What the agent wants done, and what rules say to it.
 
 use super::Core;
+use super::address::Until;
 use super::outbox::Outbox;
 use super::ports::{Effect, Now};
 use super::survey::Subject;
 use super::waiter::Waiter;
 use crate::engine::{HolderTime, NodeId, Token};
 use crate::keeper::protocol::{Op, Outcome, Place};
-use crate::package::PackageName;
+use crate::package::{IpResource, PackageName};
 
 /// Who waits for an operation of the current connection.
 pub(super) fn waiter(out: &Outbox, id: u64) -> Waiter {
@@ -17,10 +18,8 @@ pub(super) fn waiter(out: &Outbox, id: u64) -> Waiter {
 impl Core {
     pub(super) fn operate(&mut self, waiter: Waiter, op: Op, now: Now) {
         match op {
-            Op::StartIp { place, ip } => match self.admit(&place, now) {
-                Ok(_) => self.inventory.start_address(place, ip, waiter, &mut self.out),
-                Err(why) => self.out.answer(waiter, Outcome::Refused { why }),
-            },
+            Op::SetIp { place, ip } => self.take_address(place, ip, Until::Set, waiter, now),
+            Op::StartIp { place, ip } => self.take_address(place, ip, Until::Up, waiter, now),
             Op::StartProgram { place, program } => match self.admit(&place, now) {
                 Ok(deadline) => self.inventory.start_program(place, program, waiter, deadline, &mut self.out),
                 Err(why) => self.out.answer(waiter, Outcome::Refused { why }),
@@ -39,6 +38,13 @@ impl Core {
             }
             Op::Reach { nodes } => self.survey(Subject::Reach, waiter, nodes, now),
             Op::AskSets { nodes } => self.survey(Subject::Sets, waiter, nodes, now),
+        }
+    }
+
+    fn take_address(&mut self, place: Place, ip: IpResource, until: Until, waiter: Waiter, now: Now) {
+        match self.admit(&place, now) {
+            Ok(_) => self.inventory.start_address(place, ip, until, waiter, &mut self.out),
+            Err(why) => self.out.answer(waiter, Outcome::Refused { why }),
         }
     }
 

@@ -103,6 +103,8 @@ pub enum ProgramEvent {
 /// What happens to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressEvent {
+    /// It is set, guarded and shut, and being asked for on the network.
+    Set,
     /// It answers.
     Up,
     /// It could not be taken over; nothing of it is left.

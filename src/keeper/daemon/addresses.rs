@@ -65,6 +65,7 @@ impl Addresses {
         let Addresses::Guarded(worker) = self else { return None };
         let address = |place, event| Input::Address { place, event };
         worker.next_event().map(|event| match event {
+            Event::Set { place } => address(place, AddressEvent::Set),
             Event::Done { place, act: Act::Up } => address(place, AddressEvent::Up),
             Event::Done { place, act: Act::Down } => address(place, AddressEvent::Down),
             Event::Failed { place, act: Act::Up, why } => address(place, AddressEvent::Failed { why }),

@@ -184,7 +184,7 @@ fn addresses(run_dir: &Path, clock: &Arc<Clock>, fifo: bool, signals: &SignalFd)
                     wait(signals, signals, CLEAN_RETRY, &why)?;
                 }
                 Event::Note { text, .. } => tracing::warn!("{text}"),
-                Event::Done { .. } | Event::Failed { .. } | Event::Lapsed { .. } => {}
+                Event::Set { .. } | Event::Done { .. } | Event::Failed { .. } | Event::Lapsed { .. } => {}
             }
         }
     }

@@ -9,10 +9,12 @@
 //! - `start`, `stop`, `repair`, `cleanup`: what that thread does.
 //! - `loss`: why an element ended, in words.
 //! - `announcing`: when an address is announced.
+//! - `closer`: closes packet sockets, which takes long, on a thread of its own.
 //! - `record`: the addresses set by this keeper life, for the next one.
 
 mod announcing;
 mod cleanup;
+mod closer;
 mod loss;
 mod record;
 mod renewer;
@@ -95,7 +97,7 @@ pub struct Lease {
 /// What the keeper wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Take an address over. Answered by [`Event::Done`] or [`Event::Failed`].
+    /// Take an address over. Answered by [`Event::Set`] and then [`Event::Done`], or by [`Event::Failed`].
     Up {
         /// Which resource, under which token.
         place: Place,
@@ -127,6 +129,11 @@ pub enum Act {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// An address is set, guarded and shut, and the first probe is on its way.
+    Set {
+        /// Which resource.
+        place: Place,
+    },
     /// An order was carried out.
     Done {
         /// Which resource.
@@ -178,6 +185,12 @@ pub enum IpError {
     Ended,
 }
 
+impl IpError {
+    fn thread(e: &std::io::Error) -> Self {
+        Self::Start(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN)))
+    }
+}
+
 /// The worker as the keeper's loop sees it. Dropping it ends its threads and leaves everything to run out by itself.
 pub struct IpWorker {
     orders: Option<SyncSender<Order>>,
@@ -224,7 +237,7 @@ impl IpWorker {
                 on_thread("addresses");
                 worker.run();
             })
-            .map_err(|e| IpError::Start(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+            .map_err(|e| IpError::thread(&e))?;
         Ok(Self { orders: Some(orders), wake, renewer, events, ready, thread: Some(thread) })
     }
 

@@ -102,7 +102,7 @@ impl Renewer {
                 on_thread("renewer");
                 keep.run(&inbox);
             })
-            .map_err(|e| IpError::Start(Errno::from_raw(e.raw_os_error().unwrap_or(libc::EAGAIN))))?;
+            .map_err(|e| IpError::thread(&e))?;
         Ok(Self { caller: Caller { calls, shared, port }, thread: Some(thread) })
     }
 

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::Act;
 use super::announcing::Announcing;
+use super::closer::Closer;
 use super::worker::{Held, Phase, SlotState, Worker, announce, probe_failed};
 use crate::host::netlink::nft::{Path, Slot};
 use crate::host::netlink::route::Link;
@@ -40,8 +41,9 @@ impl Worker {
             }
             None => {}
         }
-        if let Err(why) = self.set(&place, &ip) {
-            self.failed(&place, Act::Up, why);
+        match self.set(&place, &ip) {
+            Ok(()) => self.is_set(&place),
+            Err(why) => self.failed(&place, Act::Up, why),
         }
     }
 
@@ -60,7 +62,7 @@ impl Worker {
         let tap = match (link.resolves, <[u8; 6]>::try_from(&link.mac[..])) {
             (true, Ok(mac)) => {
                 let tap = Tap::open(link.index, Mac(mac), ip.address, Hears::BeforeTheGuard);
-                Some(tap.map_err(|e| probe_failed(ip, &link.name, &e))?)
+                Some(self.closer.mind(tap.map_err(|e| probe_failed(ip, &link.name, &e))?))
             }
             (true | false, _) => None,
         };
@@ -189,7 +191,7 @@ impl Worker {
             announcing.take_due(now);
             announce(held);
             held.phase = Phase::Up(announcing);
-            settle(held);
+            settle(held, &self.closer);
         }
         self.done(place, Act::Up);
     }
@@ -220,11 +222,11 @@ impl Worker {
 }
 
 /// From hearing everything before the guard to hearing what an address that is up needs to hear.
-fn settle(held: &mut Held) {
+fn settle(held: &mut Held, closer: &Closer) {
     let Ok(mac) = <[u8; 6]>::try_from(&held.link.mac[..]) else { return };
     if held.tap.is_some()
         && let Ok(tap) = Tap::open(held.link.index, Mac(mac), held.ip.address, Hears::Later)
     {
-        held.tap = Some(tap);
+        held.tap = Some(closer.mind(tap));
     }
 }

@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
 use super::announcing::Announcing;
+use super::closer::{Closer, Minded};
 use super::loss::{Cause, Loss};
 use super::record::Record;
 use super::renewer::Caller;
@@ -22,7 +23,6 @@ use crate::host::netlink::NetlinkError;
 use crate::host::netlink::nft::{BatchError, Nft, RulesetWatch, Shape, Slot};
 use crate::host::netlink::route::{Link, Route};
 use crate::host::netlink::watch::RouteWatch;
-use crate::host::tap::Tap;
 use crate::keeper::protocol::Place;
 use crate::package::{IpResource, PackageName};
 
@@ -45,6 +45,7 @@ pub(super) struct Worker {
     pub nft: Nft,
     pub renewer: Caller,
     pub record: Record,
+    pub closer: Closer,
     /// What the kernel has of the guard.
     pub shape: Shape,
     /// Every address that is up or on its way.
@@ -63,7 +64,7 @@ pub(super) struct Held {
     pub ip: IpResource,
     pub link: Link,
     /// None on an interface without neighbours to ask or tell.
-    pub tap: Option<Tap>,
+    pub tap: Option<Minded>,
     pub phase: Phase,
     pub conflict_noted: Option<HolderTime>,
 }
@@ -107,6 +108,7 @@ impl Worker {
             route: Route::open()?,
             links: RouteWatch::open()?,
             record: Record::open(&setup.record),
+            closer: Closer::start().map_err(|e| IpError::thread(&e))?,
             shape: Shape::default(),
             held: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -142,6 +144,10 @@ impl Worker {
     /// The present reading of the holder's clock.
     pub fn now(&self) -> HolderTime {
         self.clock.now()
+    }
+
+    pub fn is_set(&self, place: &Place) {
+        (self.tell)(Event::Set { place: place.clone() });
     }
 
     pub fn done(&self, place: &Place, act: Act) {

@@ -22,6 +22,7 @@ enum Step {
     Terminate,
     Start { resource: u8, token: u64 },
     StartIp { resource: u8, token: u64 },
+    SetIp { resource: u8, token: u64 },
     Stop { resource: u8, token: u64 },
     StopIp { resource: u8, token: u64 },
     Release { token: u64 },
@@ -45,7 +46,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             1 => prop_oneof![7 => Just(Step::Alive), 2 => Just(Step::Expire), 1 => Just(Step::Retire)],
             1 => prop_oneof![19 => Just(Step::Attach), 1 => Just(Step::Terminate)],
             5 => place.clone().prop_map(|(resource, token)| Step::Start { resource, token }),
-            3 => place.clone().prop_map(|(resource, token)| Step::StartIp { resource, token }),
+            2 => place.clone().prop_map(|(resource, token)| Step::StartIp { resource, token }),
+            2 => place.clone().prop_map(|(resource, token)| Step::SetIp { resource, token }),
             3 => place.clone().prop_map(|(resource, token)| Step::Stop { resource, token }),
             2 => place.prop_map(|(resource, token)| Step::StopIp { resource, token }),
             2 => (1..12u64).prop_map(|token| Step::Release { token }),
@@ -113,6 +115,10 @@ impl World {
                 let place = self.place(resource, token);
                 self.bench.op(Op::StartIp { place, ip: ip() });
             }
+            Step::SetIp { resource, token } => {
+                let place = self.place(resource, token);
+                self.bench.op(Op::SetIp { place, ip: ip() });
+            }
             Step::Stop { resource, token } => {
                 let place = self.place(resource, token);
                 self.bench.op(Op::StopProgram { place, signal: 15, grace: Millis(300) });
@@ -170,6 +176,7 @@ impl World {
         let why = "test".to_owned();
         let (event, left) = match event {
             0 => (AddressEvent::Up, true),
+            3 => (AddressEvent::Set, true),
             1 => (AddressEvent::Stuck { why }, true),
             _ => (AddressEvent::Down, false),
         };
