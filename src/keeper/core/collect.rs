@@ -1,4 +1,7 @@
-//! The asking side of an expiry: questions to voters, repeated until each has agreed or the question is moot.
+//! The asking side of an expiry: questions to voters, repeated until the log has decided or the question is moot.
+//!
+//! A voter that has agreed is asked on: it may begin a new incarnation before the others agree, and what it said in the
+//! old one counts no more (rule 12). One that has not heard the last of a fenced session does just that (rule 11).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,16 +19,14 @@ pub struct Collections(BTreeMap<SessionId, Collection>);
 #[derive(Clone, Debug)]
 struct Collection {
     ttl: Millis,
-    /// Who has not agreed yet.
-    waiting: BTreeSet<NodeId>,
+    voters: BTreeSet<NodeId>,
     agreed: BTreeMap<NodeId, Incarnation>,
     since: VoterTime,
     ask_at: VoterTime,
 }
 
 impl Collections {
-    /// Begins to ask, or goes on asking these voters. Asking again for the same session starts over: a voter may have
-    /// begun a new incarnation since it agreed.
+    /// Begins to ask these voters. Asking again for the same session starts over: another agent is to be told.
     ///
     /// # Errors
     /// The sentence that says which limit was met.
@@ -43,8 +44,8 @@ impl Collections {
             return Err(format!("session {session}: {COLLECTIONS_MAX} expiries are being collected already"));
         }
         let since = self.0.get(&session).map_or(now, |old| old.since);
-        let waiting = voters.into_iter().collect();
-        self.0.insert(session, Collection { ttl, waiting, agreed: BTreeMap::new(), since, ask_at: now });
+        let voters = voters.into_iter().collect();
+        self.0.insert(session, Collection { ttl, voters, agreed: BTreeMap::new(), since, ask_at: now });
         Ok(())
     }
 
@@ -72,8 +73,7 @@ impl Collections {
         now: VoterTime,
     ) -> Option<FromKeeper> {
         let collection = self.0.get_mut(&session)?;
-        let asked = collection.waiting.remove(&voter) || collection.agreed.contains_key(&voter);
-        if !asked || collection.agreed.insert(voter, incarnation) == Some(incarnation) {
+        if !collection.voters.contains(&voter) || collection.agreed.insert(voter, incarnation) == Some(incarnation) {
             return None;
         }
         let after = Millis::from(now.since(collection.since));
@@ -86,14 +86,14 @@ impl Collections {
         for (session, collection) in self.0.iter_mut().filter(|(_, c)| c.ask_at <= now) {
             collection.ask_at = now + collection.repeat();
             let ask = Message::Ask { session: *session, ttl: collection.ttl };
-            questions.extend(collection.waiting.iter().map(|voter| (*voter, ask.clone())));
+            questions.extend(collection.voters.iter().map(|voter| (*voter, ask.clone())));
         }
         questions
     }
 
     /// When questions are due next.
     pub fn wake(&self) -> Option<VoterTime> {
-        self.0.values().filter(|c| !c.waiting.is_empty()).map(|c| c.ask_at).min()
+        self.0.values().map(|c| c.ask_at).min()
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn voters_are_asked_every_twentieth_of_the_ttl_until_each_has_agreed() {
+    fn voters_are_asked_every_twentieth_of_the_ttl_whether_they_have_agreed_or_not() {
         let mut c = Collections::default();
         c.begin(S, TTL, vec![NodeId(1), NodeId(2)], at(0)).unwrap();
         assert_eq!(asked(&mut c, 0), [1, 2]);
@@ -127,11 +127,11 @@ mod tests {
         assert_eq!(asked(&mut c, 50), [1, 2]);
         let word = c.agreed(S, NodeId(1), Incarnation(3), at(60));
         assert!(matches!(word, Some(FromKeeper::Agreed { after: Millis(60), .. })), "{word:?}");
-        assert_eq!(asked(&mut c, 100), [2]);
+        assert_eq!(asked(&mut c, 100), [1, 2], "it may begin a new incarnation, in which it has not agreed");
         assert!(c.agreed(S, NodeId(1), Incarnation(3), at(110)).is_none(), "a duplicate is no news");
         assert!(c.agreed(S, NodeId(1), Incarnation(4), at(110)).is_some(), "a newer incarnation is");
         assert!(c.agreed(S, NodeId(2), Incarnation(1), at(120)).is_some());
-        assert_eq!(c.wake(), None);
+        assert_eq!(c.wake(), Some(at(150)));
     }
 
     #[test]

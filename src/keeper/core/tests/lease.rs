@@ -200,7 +200,26 @@ fn a_collection_asks_this_node_too_and_reports_each_agreement_once() {
         .collect();
     assert_eq!(voters, [1, 3]);
     b.run(300);
-    assert!(b.sent_to(3).is_empty(), "it has agreed");
+    assert!(!b.told().iter().any(|f| matches!(f, FromKeeper::Agreed { .. })), "nothing has changed");
+}
+
+#[test]
+fn a_voter_that_begins_a_new_incarnation_after_it_agreed_is_asked_again() {
+    let mut b = Bench::attached();
+    let session = SessionId(b.index + 1);
+    b.learn(Fact::Registered { session, node: NodeId(2), nonce: Nonce(5), ttl: TTL });
+    b.run(2000);
+    b.frame(ToKeeper::Collect { session, ttl: TTL, voters: vec![ME, NodeId(3)] });
+    b.told();
+    // The session's owner cannot hear, and goes on asking: this voter forgets the fence (rule 11).
+    let incarnation = Incarnation(b.index + 1);
+    b.learn(Fact::VoterUp { voter: ME, nonce: NONCE, incarnation });
+    b.run(300);
+    let again = b
+        .told()
+        .into_iter()
+        .any(|f| matches!(f, FromKeeper::Agreed { voter: ME, incarnation: i, .. } if i == incarnation));
+    assert!(again, "what it said in the old incarnation counts no more");
 }
 
 #[test]
