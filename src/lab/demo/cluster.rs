@@ -121,6 +121,11 @@ impl Cluster {
         Ok((text("owner"), view["token"].as_u64().unwrap_or_default(), text("reason")))
     }
 
+    /// What the cluster has written down about the package, oldest first.
+    pub fn ledger(&self) -> Result<Vec<Value>> {
+        Ok(self.ask(&["status", PACKAGE])?["events"].as_array().cloned().unwrap_or_default())
+    }
+
     /// The leader's name.
     pub fn leader(&self) -> Result<String> {
         Ok(self.ask(&["status"])?["cluster"]["leader"].as_str().unwrap_or_default().to_owned())
@@ -148,7 +153,9 @@ impl Cluster {
             (live && nodes.len() == self.nodes.len() && status["cluster"]["leader"].is_string()).then_some(())
         });
         whole.context("the cluster was not whole again in time")?;
-        self.verb(&self.nodes[0], &["run", PACKAGE]).map(|_| ())
+        // The agent of the node asked may just be coming back.
+        let ran = wait_until(WHOLE_WITHIN, || self.verb(&self.nodes[0], &["run", PACKAGE]).ok());
+        ran.map(|_| ()).with_context(|| format!("the agent of {} does not answer", self.nodes[0]))
     }
 
     /// Watches the package from the client, from its first answer on.

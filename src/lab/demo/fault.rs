@@ -40,6 +40,21 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Every one.
+    pub const ALL: [Fault; 11] = [
+        Fault::PowerOff,
+        Fault::PowerOffLeader,
+        Fault::LeaderKill,
+        Fault::ProgramKill,
+        Fault::AgentKill,
+        Fault::Freeze,
+        Fault::LinkCut,
+        Fault::LinkCutIn,
+        Fault::LinkCutOut,
+        Fault::Move,
+        Fault::Stop,
+    ];
+
     /// What runs without `--fault`.
     pub const HANDFUL: [Fault; 6] =
         [Fault::PowerOff, Fault::ProgramKill, Fault::AgentKill, Fault::LinkCut, Fault::Move, Fault::Stop];
@@ -82,6 +97,8 @@ impl Fault {
 pub struct Outcome {
     /// Which one.
     pub fault: Fault,
+    /// When it was done.
+    pub at: Moment,
     /// What the observer saw.
     pub verdict: Verdict,
     /// It was healed, by whom it should have been, and never were two nodes acting.
@@ -107,7 +124,7 @@ pub fn run(cluster: &Cluster, fault: Fault) -> Result<Outcome> {
     let moved = next != owner;
     let good = healed_in_time && verdict.double_activity.is_zero() && moved == fault.changes_owner();
     let story = format!("{owner} (token {token}) → {next} (token {next_token}): {reason}");
-    Ok(Outcome { fault, verdict, good, story })
+    Ok(Outcome { fault, at: done.at, verdict, good, story })
 }
 
 /// Brings about the circumstances that the fault is about.
