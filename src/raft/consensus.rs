@@ -185,7 +185,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
 
     /// Wakes whenever role, leader, term or membership change.
     pub fn leadership(&self) -> LeadershipWatch<Rt> {
-        LeadershipWatch { metrics: self.inner.raft.server_metrics() }
+        LeadershipWatch::new(self.inner.raft.metrics())
     }
 
     /// Waits until this node can take part no more, and says why. The agent then tells its keeper to retire.

@@ -8,7 +8,8 @@ use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{AsyncRuntime, RaftMetrics, ServerState};
 use serde::{Deserialize, Serialize};
 
-use super::bind::types::Types;
+use super::bind::types::{Types, mark};
+use super::record::LogMark;
 use crate::engine::{LogIndex, NodeId};
 use crate::package::Millis;
 
@@ -130,14 +131,40 @@ fn progress<Rt: AsyncRuntime>(
     addresses.keys().filter(|id| **id != me).map(peer).collect()
 }
 
+/// What wakes a [`LeadershipWatch`]: term, state, leader, and the entry that made the membership.
+type Leadership = (u64, ServerState, Option<u64>, Option<LogMark>);
+
 /// Wakes whenever role, leader, term or membership of this node change.
 pub struct LeadershipWatch<Rt: AsyncRuntime> {
-    pub(super) metrics: WatchReceiverOf<Types<Rt>, openraft::metrics::RaftServerMetrics<Types<Rt>>>,
+    /// The same metrics that `status` reads: openraft publishes its smaller ones a moment earlier, and who woke by those
+    /// could read an old status and sleep on.
+    metrics: WatchReceiverOf<Types<Rt>, RaftMetrics<Types<Rt>>>,
+    seen: Leadership,
 }
 
 impl<Rt: AsyncRuntime> LeadershipWatch<Rt> {
+    /// Watches for changes from now on.
+    pub(super) fn new(metrics: WatchReceiverOf<Types<Rt>, RaftMetrics<Types<Rt>>>) -> Self {
+        let seen = leadership(&metrics.borrow_watched());
+        Self { metrics, seen }
+    }
+
     /// Waits for the next change; false when consensus has ended.
     pub async fn changed(&mut self) -> bool {
-        self.metrics.changed().await.is_ok()
+        loop {
+            if self.metrics.changed().await.is_err() {
+                return false;
+            }
+            let now = leadership(&self.metrics.borrow_watched());
+            if now != self.seen {
+                self.seen = now;
+                return true;
+            }
+        }
     }
+}
+
+fn leadership<Rt: AsyncRuntime>(metrics: &RaftMetrics<Types<Rt>>) -> Leadership {
+    let membership = metrics.membership_config.log_id().map(mark);
+    (metrics.current_term, metrics.state, metrics.current_leader, membership)
 }
