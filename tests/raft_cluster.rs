@@ -26,7 +26,8 @@ macro_rules! in_both_times {
             $(#[test] fn $scenario() {
                 use super::AsyncRuntime;
                 for seed in 0..3 {
-                    let disk_time = super::DiskTime::Simulated(super::Duration::from_micros(400));
+                    // From a fast disk to one so slow that a power cut always finds something unwritten.
+                    let disk_time = super::DiskTime::Simulated(super::Duration::from_micros(400 + 8_000 * seed));
                     super::SimRuntime::with_seed(seed).block_on(async {
                         let bed = super::Bed::new(seed, super::Duration::from_millis(4), disk_time);
                         super::$scenario::<super::SimRuntime>(bed).await;
@@ -198,9 +199,8 @@ async fn power_lost_everywhere_at_once_loses_nothing<Rt: AsyncRuntime>(bed: Bed<
         let crash = async {
             // In the middle of it.
             bed.eventually("some writes are acknowledged", || bed.acknowledged().len() > round * 20 + 5).await;
-            for id in [N1, N2, N3] {
-                bed.crash(id).await;
-            }
+            // All at once: the first poll of each cuts its power.
+            futures::future::join_all([N1, N2, N3].map(|id| bed.crash(id))).await;
         };
         futures::join!(futures::future::join_all(writes), crash);
         Rt::sleep(RESTART_TAKES).await;
