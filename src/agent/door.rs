@@ -84,6 +84,7 @@ fn explain(error: ProposeError) -> DoorError {
     let text = error.to_string();
     match error {
         ProposeError::NoLeader { .. } | ProposeError::NotLeader { .. } => DoorError::Unavailable(text),
+        ProposeError::TooLarge { .. } => DoorError::TooLarge(text),
         ProposeError::Unknown { .. } => DoorError::Unknown(text),
         ProposeError::Fatal { .. } => DoorError::Fatal(text),
     }

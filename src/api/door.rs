@@ -16,6 +16,9 @@ pub enum DoorError {
     /// Nothing was changed.
     #[error("{0}")]
     Unavailable(String),
+    /// Nothing was changed, and will not be however often it is tried.
+    #[error("{0}")]
+    TooLarge(String),
     /// The change may or may not have been made.
     #[error("{0}")]
     Unknown(String),

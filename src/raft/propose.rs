@@ -23,6 +23,10 @@ use crate::engine::command::Entry;
 use crate::engine::{LogIndex, NodeId, Reply};
 use crate::package::Millis;
 
+/// Largest entry taken into the log. Every member must be able to store any entry in one durable step, and the storage
+/// engine bounds that (`store::sled::SEGMENT_BYTES`); the largest command, a package's definition, is far smaller.
+pub const ENTRY_MAX_BYTES: usize = 256 << 10;
+
 /// A command that is in the log for good, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
@@ -51,6 +55,12 @@ pub enum ProposeError {
         /// How long it was tried.
         within: Millis,
     },
+    /// The command was not taken.
+    #[error("the command is {bytes} bytes long; at most {ENTRY_MAX_BYTES} are taken. Nothing was changed")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
     /// It may be in the log now or later, or never.
     #[error("whether the command was taken is not known: {why}. Look with `pkgctl status` before you repeat it")]
     Unknown {
@@ -63,6 +73,11 @@ pub enum ProposeError {
         /// What failed.
         why: String,
     },
+}
+
+fn fits(entry: &Entry) -> Result<(), ProposeError> {
+    let bytes = encode(entry).len();
+    if bytes <= ENTRY_MAX_BYTES { Ok(()) } else { Err(ProposeError::TooLarge { bytes }) }
 }
 
 fn leader_name(leader: Option<(NodeId, SocketAddr)>) -> String {
@@ -103,6 +118,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// # Errors
     /// [`ProposeError::NotLeader`] when it was certainly not taken, else that the outcome is not known.
     pub async fn propose(&self, entry: Entry, within: Duration) -> Result<Committed, ProposeError> {
+        fits(&entry)?;
         let writing = self.inner.raft.client_write(Proposal(Arc::new(entry)));
         match Rt::timeout(within, writing).await {
             Ok(Ok(written)) => Ok(Committed { index: LogIndex(written.log_id.index), reply: written.data }),
@@ -118,6 +134,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// # Errors
     /// [`ProposeError::NoLeader`] when it was certainly not taken, else that the outcome is not known.
     pub async fn submit(&self, entry: Entry, within: Duration) -> Result<Committed, ProposeError> {
+        fits(&entry)?;
         let deadline = Rt::Instant::now() + within;
         let mut hint = None;
         loop {
@@ -139,7 +156,10 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
                 Err(ProposeError::NotLeader { leader }) => hint = leader.filter(|(id, _)| *id != self.node()),
                 outcome @ (Ok(_)
                 | Err(
-                    ProposeError::NoLeader { .. } | ProposeError::Unknown { .. } | ProposeError::Fatal { .. },
+                    ProposeError::NoLeader { .. }
+                    | ProposeError::TooLarge { .. }
+                    | ProposeError::Unknown { .. }
+                    | ProposeError::Fatal { .. },
                 )) => {
                     return outcome;
                 }

@@ -68,6 +68,18 @@ pub fn entry(index: u64, part: u16) -> Vec<u8> {
     key
 }
 
+/// Whether two writes are about parts of one entry.
+pub fn same_entry(one: &Write, other: &Write) -> bool {
+    let index = |write: &Write| {
+        let (Write::Put(key, _) | Write::Delete(key)) = write;
+        match place(key) {
+            Some(Place::Entry { index, .. }) => Some(index),
+            Some(Place::About | Place::Vote | Place::Committed | Place::Purged) | None => None,
+        }
+    };
+    index(one).is_some() && index(one) == index(other)
+}
+
 /// The writes that store a record, and how many parts it has.
 ///
 /// # Panics

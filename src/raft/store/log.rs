@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::fault::Health;
 use super::load::Loaded;
 use super::tail::Tail;
-use super::writer::{Done, Op, TailStep, WriterQueue};
+use super::writer::{CHORE_DELETES, Done, GROUP_BYTES, Op, TailStep, WriterQueue};
 use super::{Write, key};
 use crate::engine::codec::seal;
 use crate::raft::record::{LogMark, LogRecord, Vote};
@@ -72,25 +72,37 @@ impl LogStore {
     }
 
     /// Adds entries right after the last one; they can be read at once, and `done` is called when they are durable.
+    /// Many of them become durable one group after another, so after a crash the first few may be there.
     ///
     /// # Errors
     /// When the store has failed, or the entries leave a gap; then `done` is not called.
     pub fn append(&self, records: Vec<LogRecord>, done: Done) -> io::Result<()> {
         let mut memory = self.memory();
-        let mut writes = Vec::with_capacity(records.len());
+        let mut groups = vec![Vec::new()];
         let mut held = Vec::with_capacity(records.len());
         let first = memory.last().map_or_else(|| self.first_ever(&records), |mark| mark.index + 1);
+        let mut bytes = 0;
         for (expected, record) in (first..).zip(records) {
             if record.mark.index != expected {
                 return Err(io::Error::other(format!("entry {} came where {expected} was due", record.mark)));
             }
             let (parts, count) = key::put(&record);
-            writes.extend(parts);
+            if bytes > GROUP_BYTES {
+                groups.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += parts.iter().map(Write::bytes).sum::<usize>();
+            groups.last_mut().expect("there is one").extend(parts);
             held.push(Held { record: Arc::new(record), parts: count });
         }
         memory.entries.extend(held);
+        let doing = "writing entries to the log";
+        let last = groups.pop().unwrap_or_default();
+        for writes in groups {
+            self.queue.push(Op { doing, writes, durable: true, tail: TailStep::Keep, done: None })?;
+        }
         let tail = TailStep::Note(memory.tail());
-        self.queue.push(Op { doing: "writing entries to the log", writes, durable: true, tail, done: Some(done) })
+        self.queue.push(Op { doing, writes: last, durable: true, tail, done: Some(done) })
     }
 
     /// Stores the vote; `done` is called when it is durable.
@@ -120,15 +132,28 @@ impl LogStore {
         self.queue.push(Op { doing, writes: vec![write], durable: false, tail: TailStep::Keep, done: None })
     }
 
-    /// Takes away every entry after `last` (all of them when none).
+    /// Takes away every entry after `last` (all of them when none). Many go from the end on, a few at a time.
     ///
     /// # Errors
     /// When the store has failed; then `done` is not called.
     pub fn truncate_after(&self, last: Option<LogMark>, done: Done) -> io::Result<()> {
         let mut memory = self.memory();
         let writes = memory.remove(|index| last.is_none_or(|last| index > last.index));
-        let tail = TailStep::Lower(memory.tail());
-        self.queue.push(Op { doing: "truncating the log", writes, durable: true, tail, done: Some(done) })
+        let doing = "truncating the log";
+        let lowered = memory.tail();
+        // The last entries first and each entry whole, so that a crash at any point leaves a log without a gap.
+        let mut groups: Vec<Vec<Write>> = vec![Vec::new()];
+        for entry in writes.chunk_by(key::same_entry).rev() {
+            if groups.last().is_some_and(|group| group.len() >= CHORE_DELETES) {
+                groups.push(Vec::new());
+            }
+            groups.last_mut().expect("there is one").extend_from_slice(entry);
+        }
+        let end = groups.pop().unwrap_or_default();
+        for writes in groups {
+            self.queue.push(Op { doing, writes, durable: true, tail: TailStep::Lower(lowered), done: None })?;
+        }
+        self.queue.push(Op { doing, writes: end, durable: true, tail: TailStep::Lower(lowered), done: Some(done) })
     }
 
     /// Takes away every entry up to `upto`, which a snapshot covers. `done` is called when the purge mark is durable;

@@ -19,10 +19,12 @@ use super::{Table, Write};
 
 /// Operations waiting for the disk; more than this means that it has stopped, and ends the store.
 pub const QUEUE_MAX: usize = 65_536;
-/// Bytes of one group, less the last operation's: at most one of sled's segments is filled between two syncs.
-const GROUP_BYTES: usize = 256 << 10;
+/// Bytes of one group, less the last operation's; see `sled::SEGMENT_BYTES`.
+pub const GROUP_BYTES: usize = 128 << 10;
 /// Deletions done between two groups, so that purging never makes a commit wait long.
-pub const CHORE_DELETES: usize = 128;
+pub const CHORE_DELETES: usize = 64;
+/// What a deletion counts in a group: the page that it is taken out of is written again.
+const DELETE_COST_BYTES: usize = GROUP_BYTES / CHORE_DELETES;
 
 /// Called once with the outcome.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -237,7 +239,8 @@ impl<T: Table> Writer<T> {
     fn do_chore(&mut self) {
         let Some(deletions) = self.chores.pop_front() else { return };
         if self.health.check().is_ok()
-            && let Err(e) = self.table.commit(&deletions, false)
+            // Nobody waits for these, but what they make the engine rewrite must not pile up unsynced.
+            && let Err(e) = self.table.commit(&deletions, true)
         {
             self.health.fail("removing purged entries", &e);
         }
@@ -293,5 +296,9 @@ impl<T: Table> Writer<T> {
 }
 
 fn size(op: &Op) -> usize {
-    op.writes.iter().map(Write::bytes).sum()
+    let cost = |write: &Write| match write {
+        Write::Put(..) => write.bytes(),
+        Write::Delete(_) => DELETE_COST_BYTES,
+    };
+    op.writes.iter().map(cost).sum()
 }
