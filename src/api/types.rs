@@ -154,6 +154,15 @@ pub struct Changed {
     pub reply: Reply,
 }
 
+/// `POST /v1/packages/P/stop` answers which node stays out of it now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The entry; the node that answers has applied it.
+    pub index: LogIndex,
+    /// The node that stays out; none when the package is halted.
+    pub node: Option<NodeName>,
+}
+
 /// `POST /v1/cluster/init`, on a node that is in no cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

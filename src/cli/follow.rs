@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::client::Client;
 use super::exit::Failed;
 use super::print::Out;
 use crate::api::types::{PackageDetail, Progress};
-use crate::engine::LogIndex;
 use crate::engine::view::PackageView;
+use crate::engine::{LogIndex, Token};
 use crate::package::{Package, PackageName};
 
 /// Added to a package's own start and stop times when an outcome is waited for.
@@ -25,7 +27,17 @@ pub enum Verdict {
     Missed(String),
 }
 
-/// Waits until `judge` has a verdict.
+/// Whether the package was given to its owner by a later entry than this one: fencing tokens are the log's indexes.
+pub fn is_owned_since(view: &PackageView, index: LogIndex) -> bool {
+    view.token.is_some_and(|token| token > Token::from(index))
+}
+
+/// The owner's name; nothing when there is none.
+pub fn owner_name(view: &PackageView) -> String {
+    view.owner.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Waits until `judge` has a verdict, as long as starts and stops may take.
 pub async fn follow(
     client: &Client,
     out: &Out,
@@ -33,11 +45,29 @@ pub async fn follow(
     judge: impl Fn(&PackageView) -> Verdict,
 ) -> Result<PackageView, Failed> {
     let path = format!("/v1/packages/{package}");
+    let first: PackageDetail = client.get(&path).await?;
+    match timeout(patience(&first.definition), watch(client, out, &path, judge)).await {
+        Ok(outcome) => outcome,
+        Err(_elapsed) => {
+            let now: PackageDetail = client.get(&path).await?;
+            let state = now.view.headline();
+            Err(Failed::waiting(format!(
+                "package '{package}' is {state}; it goes on without this command: `pkgctl status {package}` shows how"
+            )))
+        }
+    }
+}
+
+async fn watch(
+    client: &Client,
+    out: &Out,
+    path: &str,
+    judge: impl Fn(&PackageView) -> Verdict,
+) -> Result<PackageView, Failed> {
     let mut shown = String::new();
     let mut seen = LogIndex(0);
-    let mut left: Option<Duration> = None;
     loop {
-        let detail: PackageDetail = client.get(&path).await?;
+        let detail: PackageDetail = client.get(path).await?;
         let line = progress_line(&detail.view);
         if line != shown {
             out.progress(&line);
@@ -51,19 +81,7 @@ pub async fn follow(
             }
             Verdict::Missed(text) => return Err(Failed::outcome(text)),
         }
-        let remaining = left.unwrap_or_else(|| patience(&detail.definition));
-        if remaining.is_zero() {
-            let state = detail.view.headline();
-            return Err(Failed::waiting(format!(
-                "package '{package}' is {state}; it goes on without this command: `pkgctl status {package}` shows how"
-            )));
-        }
         let next: Progress = client.get(&format!("/v1/changes?after={seen}&within_ms={STEP_MS}")).await?;
-        if next.applied == seen {
-            left = Some(remaining.saturating_sub(Duration::from_millis(STEP_MS)));
-        } else {
-            left = Some(remaining);
-        }
         seen = next.applied;
     }
 }

@@ -3,7 +3,7 @@
 use super::args;
 use super::client::Client;
 use super::exit::Failed;
-use super::follow::{Verdict, follow};
+use super::follow::{Verdict, follow, is_owned_since, owner_name};
 use super::print::Out;
 use crate::api::types::{MoveRequest, Moving};
 use crate::engine::view::{PackageView, StateWord};
@@ -25,17 +25,22 @@ pub async fn switch(client: &Client, out: &Out, verb: &args::Move) -> Result<(),
 
 fn verdict(view: &PackageView, moving: &Moving) -> Verdict {
     let name = &view.name;
+    let reason = &view.reason;
     match view.state {
+        StateWord::Running if !is_owned_since(view, moving.index) => Verdict::Missed(format!(
+            "package '{name}' stays on {}: the move was called off by a later change",
+            moving.from
+        )),
         StateWord::Running if view.owner.as_ref() == Some(&moving.to) => {
             Verdict::Reached(format!("package '{name}' moved from {} to {}", moving.from, moving.to))
         }
-        StateWord::Running if view.owner.as_ref() != Some(&moving.from) => {
-            let owner = view.owner.as_ref().map(ToString::to_string).unwrap_or_default();
-            Verdict::Missed(format!("package '{name}' did not come up on {} and runs on {owner}", moving.to))
+        StateWord::Running => {
+            let (to, owner) = (&moving.to, owner_name(view));
+            Verdict::Missed(format!(
+                "package '{name}' did not come up on {to} or is there no more; it runs on {owner} ({reason})"
+            ))
         }
         StateWord::Halted | StateWord::Held => Verdict::Missed(format!("package '{name}' is {}", view.headline())),
-        StateWord::Running | StateWord::Starting | StateWord::Stopping | StateWord::Moving | StateWord::FailingOver => {
-            Verdict::Wait
-        }
+        StateWord::Starting | StateWord::Stopping | StateWord::Moving | StateWord::FailingOver => Verdict::Wait,
     }
 }

@@ -10,7 +10,10 @@ use serde::Deserialize;
 use super::body::{Body, By, name};
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
-use crate::api::types::{Changed, DefineRequest, MoveRequest, Moving, NodeRequest, Owner, PackageDetail, StopRequest};
+use crate::api::types::{
+    Changed, DefineRequest, MoveRequest, Moving, NodeRequest, Owner, PackageDetail, StopRequest, Stopped,
+};
+use crate::engine::command::StopScope;
 use crate::engine::placement::place;
 use crate::engine::state::{PackageEntry, State as ClusterState};
 use crate::engine::view::package_view;
@@ -117,8 +120,25 @@ pub async fn stop<D: Door>(
     Path(given): Path<String>,
     by: By,
     Body(request): Body<StopRequest>,
-) -> Answer<Changed> {
-    change(&door, Command::StopPackage { package: name(&given)?, scope: request.scope }, by).await
+) -> Answer<Stopped> {
+    let package = name(&given)?;
+    let command = Command::StopPackage { package: package.clone(), scope: request.scope.clone() };
+    let Json(Changed { index, .. }) = change(&door, command, by).await?;
+    let node = match request.scope {
+        StopScope::Node(node) => Some(node),
+        StopScope::Owner => door.read(|state| withdrawn_by(state, index).or_else(|| owner_name(state, &package))),
+        StopScope::Everywhere => None,
+    };
+    Ok(Json(Stopped { index, node }))
+}
+
+fn owner_name(state: &ClusterState, package: &PackageName) -> Option<NodeName> {
+    state.packages.get(package).and_then(|entry| owner_of(state, entry).node)
+}
+
+/// Which node an entry has withdrawn from a package, by the ledger; none when it was withdrawn before.
+fn withdrawn_by(state: &ClusterState, index: LogIndex) -> Option<NodeName> {
+    state.events.iter().rev().find(|event| event.index == index && event.what == "stopped")?.node.clone()
 }
 
 /// `POST /v1/packages/P/clear`.
