@@ -98,8 +98,11 @@ fn host_name() -> Result<NodeName> {
         .context("the host name cannot be this node's name; write `name = \"n1\"` into the configuration")
 }
 
+/// What is logged of crates below us: openraft warns of every heartbeat that a lost node misses, many times a second.
+const OTHERS: &str = "warn,openraft=error,sled=error";
+
 fn log_to_stderr(level: &str) {
-    let filter = std::env::var("PKGCTL_LOG").unwrap_or_else(|_| format!("warn,pkgctl={level}"));
+    let filter = std::env::var("PKGCTL_LOG").unwrap_or_else(|_| format!("{OTHERS},pkgctl={level}"));
     // A second call in one process (tests) keeps the first logger.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
 }
