@@ -19,6 +19,7 @@ const ROLES: &[(&str, Role)] = &[
     ("lab-init", |words| lab::init_main(&texts(words))),
     ("lab-enter", |words| lab::enter_main(&texts(words))),
     ("lab-observe", |words| lab::observe_main(&texts(words))),
+    ("lab-unleased", |words| lab::unleased_main(&texts(words))),
     ("demo-program", |words| lab::program_main(&texts(words))),
 ];
 

@@ -173,6 +173,15 @@ fn names_tokio_only_where_it_may(source: &Source) -> Found {
     lines.map(|(n, _)| (n, "this layer is generic over its runtime; tokio is not named here".to_owned())).collect()
 }
 
+/// Leases that end nothing are for the lab's demonstration; the core has both kinds, and everyone else enforces.
+fn enforces_leases(source: &Source) -> Found {
+    if source.path == "keeper/core/ports.rs" || source.path == "lab/unleased.rs" {
+        return vec![];
+    }
+    let lines = source.code_and_uses().into_iter().filter(|(_, line)| line.contains("Enforcement::Off"));
+    lines.map(|(n, _)| (n, "the end of a lease is enforced everywhere but in lab/unleased.rs".to_owned())).collect()
+}
+
 const BANNED: &[&str] = &["manager", "handler", "helper", "util", "utils", "common", "data", "info"];
 
 /// Names that another crate's trait makes us use.
@@ -230,6 +239,7 @@ const RULES: &[Rule] = &[
     ("has_no_empty_names", has_no_empty_names, "agent/lease_utils.rs", "//! X.\n"),
     ("names_tokio_only_where_it_may", names_tokio_only_where_it_may, "agent/x.rs", "//! X.\nuse tokio::spawn;\n"),
     ("has_no_empty_names", has_no_empty_names, "agent/x.rs", "//! X.\nstruct LeaseManager;\n"),
+    ("enforces_leases", enforces_leases, "keeper/daemon/x.rs", "//! X.\nfn f() -> Enforcement { Enforcement::Off }\n"),
 ];
 
 /// Every rule once.

@@ -6,8 +6,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use pkgctl::host::clock::wall_now;
-use pkgctl::lab::Moment;
 use pkgctl::lab::demo::cluster::Cluster;
 use pkgctl::lab::demo::fault::{self, Fault, Outcome};
 use serde_json::Value;
@@ -33,24 +31,15 @@ impl Run {
 
 /// Does it and undoes it.
 pub fn once(cluster: &Cluster, fault: Fault) -> Result<Run> {
-    let outcome = fault::run(cluster, fault)?;
+    let outcome = fault::run(cluster, fault, &|_| ())?;
     let answering = outcome.verdict.first_other.map(ms);
-    let at = wall_at(outcome.at);
-    let [noticed, agreed, committed, started] = from_ledger(&cluster.ledger()?, at);
+    let [noticed, agreed, committed, started] = from_ledger(&cluster.ledger()?, outcome.at.wall());
     Ok(Run { phases: [noticed, agreed, committed, started, answering], outcome })
 }
 
 /// Milliseconds of a duration.
 pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
-}
-
-/// The wall clock at a moment not long ago, in milliseconds.
-fn wall_at(moment: Moment) -> f64 {
-    // Counts of milliseconds since 1970 are exact in an f64.
-    #[expect(clippy::cast_precision_loss)]
-    let now = wall_now().0 as f64;
-    now - ms(Moment::now().since(moment))
 }
 
 /// The first of each after the fault. The wall clock counts whole milliseconds, so one is allowed for.

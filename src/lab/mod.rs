@@ -12,6 +12,7 @@
 //! - `enter` (`pkgctl lab-enter`) runs a command inside a node.
 //! - `program` (`pkgctl demo-program`) is what a package runs in the lab; it leaves its beats in a shared map.
 //! - `probe` (`pkgctl lab-observe`) is the outside client; [`Observer`] drives it.
+//! - `unleased` (`pkgctl lab-unleased`) is a node whose leases end nothing, to show that the observer sees it.
 //! - [`demo`] (`pkgctl demo`) is a real cluster in the lab, faults, and a table.
 //! - [`verdict`] computes outages and double activity from probes and beats. Pure.
 
@@ -35,6 +36,7 @@ mod probe;
 mod process;
 mod program;
 mod spec;
+mod unleased;
 mod userns;
 pub mod verdict;
 
@@ -50,3 +52,4 @@ pub use probe::{PROBE_EVERY, PROBE_LIMIT, main as observe_main};
 pub use process::Process;
 pub use program::{Reply, main as program_main};
 pub use spec::{CLIENT, LabSpec, Place, floating_address};
+pub use unleased::main as unleased_main;

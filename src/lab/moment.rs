@@ -9,6 +9,8 @@ use nix::poll::{PollTimeout, poll};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::host::clock::wall_now;
+
 /// Nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -28,6 +30,14 @@ impl Moment {
     /// Time from `earlier` to `self`, zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Milliseconds from 1970 to a moment not long ago, by the wall clock as it is now; it counts whole milliseconds.
+    pub fn wall(self) -> f64 {
+        // Counts of milliseconds since 1970 are exact in an f64.
+        #[expect(clippy::cast_precision_loss)]
+        let now = wall_now().0 as f64;
+        now - Self::now().since(self).as_secs_f64() * 1000.0
     }
 
     /// `self` moved on by a duration.

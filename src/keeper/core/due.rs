@@ -82,7 +82,9 @@ impl Core {
 
     /// Ends the session if it must end, calls it over once nothing of it is left, takes up the next one.
     fn mind_session(&mut self, now: Now) {
-        if let Some(why) = self.tenure.doom(&self.knowledge, self.silence(), now.holder) {
+        if self.settings.enforcement.is_on()
+            && let Some(why) = self.tenure.doom(&self.knowledge, self.silence(), now.holder)
+        {
             self.end_session(&why, now);
         }
         if self.leash_deadline().is_some_and(|deadline| deadline <= now.holder) {
@@ -148,6 +150,7 @@ impl Core {
     fn pass_on(&mut self, now: Now) {
         let first = self.tenure.given().is_none();
         let Some(until) = self.tenure.advance() else { return };
+        let until = self.settings.enforcement.end_of(until);
         self.out.push(Effect::Lease { until: Some(until), ttl: self.tenure.ttl() });
         self.inventory.arm(until.back(self.settings.leash_margin), &mut self.out);
         if first {
@@ -194,7 +197,9 @@ impl Core {
         let fit = !self.agent.is_silent();
         let grace = fit.then(|| self.agent.grace_ends(self.settings.agent_grace));
         let deadline = self.leash_deadline().filter(|_| self.inventory.has_armed());
-        let tenure = self.tenure.wake(fit && self.agent.retired.is_none());
+        let renewing = fit && self.agent.retired.is_none();
+        // Where a lease's end ends nothing, nothing is due at it either.
+        let tenure = self.tenure.wake(renewing).filter(|_| renewing || self.settings.enforcement.is_on());
         let all = [leaving, grace, deadline, tenure, self.inventory.wake(), Some(self.view_at)];
         all.into_iter().flatten().min()
     }

@@ -25,7 +25,7 @@ mod tokens;
 mod voter;
 mod waiter;
 
-pub use ports::{AddressEvent, Effect, Input, Now, ProgramEvent, Settings};
+pub use ports::{AddressEvent, Effect, Enforcement, Input, Now, ProgramEvent, Settings};
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -124,7 +124,7 @@ impl Core {
 
     /// When the leashes kill: T less the margin (rule 22). None without a lease.
     fn leash_deadline(&self) -> Option<HolderTime> {
-        self.tenure.given().map(|until| until.back(self.settings.leash_margin))
+        self.tenure.given().map(|until| self.settings.enforcement.end_of(until).back(self.settings.leash_margin))
     }
 
     fn tell_lease(&mut self, now: Now) {

@@ -30,6 +30,42 @@ pub struct Settings {
     pub scheduling: String,
     /// This program's version.
     pub program: String,
+    /// Whether a lease's end ends anything.
+    pub enforcement: Enforcement,
+}
+
+/// Whether the end of a lease ends what runs under it.
+///
+/// Fixed for a keeper's life by whoever starts it. `pkgctl keeper` always enforces: there is no option, configuration
+/// key or message for anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// By the lease's end everything is down, by the kernel's hand: always, but in the lab.
+    Kernel,
+    /// The lab's only, to prove that its observer sees two nodes acting when they do: a lease once had is taken for
+    /// endless, so that neither leash nor guard ever closes.
+    Off,
+}
+
+/// What stands for endless: no lab lives that long.
+const ENDLESS: Duration = Duration::from_secs(24 * 3600);
+
+impl Enforcement {
+    /// When what runs under a lease that ends at `until` must be down.
+    pub(super) fn end_of(self, until: HolderTime) -> HolderTime {
+        match self {
+            Enforcement::Kernel => until,
+            Enforcement::Off => until + ENDLESS,
+        }
+    }
+
+    /// Whether a session that has ended ends what runs under it.
+    pub(super) fn is_on(self) -> bool {
+        match self {
+            Enforcement::Kernel => true,
+            Enforcement::Off => false,
+        }
+    }
 }
 
 /// What happened.

@@ -34,12 +34,17 @@ struct Bench {
 impl Bench {
     /// A keeper with an agent attached that has said who this node is; no session yet.
     fn attached() -> Self {
+        Self::attached_with(Enforcement::Kernel)
+    }
+
+    fn attached_with(enforcement: Enforcement) -> Self {
         let settings = Settings {
             nonce: NONCE,
             agent_grace: GRACE,
             leash_margin: Duration::from_millis(MARGIN_MS),
             scheduling: "fifo".to_owned(),
             program: "test".to_owned(),
+            enforcement,
         };
         let mut bench =
             Self { core: Core::new(settings, now(10_000)), ms: 10_000, said: Vec::new(), index: 0, next_id: 0 };
@@ -57,7 +62,11 @@ impl Bench {
 
     /// And a session whose lease has just begun.
     fn leased() -> (Self, SessionId) {
-        let mut bench = Self::attached();
+        Self::leased_with(Enforcement::Kernel)
+    }
+
+    fn leased_with(enforcement: Enforcement) -> (Self, SessionId) {
+        let mut bench = Self::attached_with(enforcement);
         let session = bench.register();
         bench.renewed();
         (bench, session)

@@ -13,6 +13,7 @@ use super::log::Lines;
 use super::start::block_signals;
 use super::{Options, run};
 use crate::config::{AGENT_GRACE_DEFAULT, Places, Scheduling};
+use crate::keeper::core::Enforcement;
 
 /// The command line is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -52,17 +53,23 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(EXIT_USAGE) };
         }
     };
-    let blocked = block_signals();
-    if let Ok(lines) = Lines::start(std::io::stderr()) {
-        let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(false).with_target(false).init();
-    }
     let options = Options {
         places: Places::under(arguments.root.as_deref()),
         scheduling: arguments.scheduling,
         agent_grace: Duration::from(arguments.agent_grace),
+        enforcement: Enforcement::Kernel,
     };
-    match blocked.and_then(|()| run(&options)) {
+    serve(&options, &arguments.log)
+}
+
+/// Runs a keeper until it is told to end, and answers the exit code. `log` is the least severity that is logged.
+pub fn serve(options: &Options, log: &str) -> ExitCode {
+    let blocked = block_signals();
+    if let Ok(lines) = Lines::start(std::io::stderr()) {
+        let filter = EnvFilter::try_new(log).unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).with_ansi(false).with_target(false).init();
+    }
+    match blocked.and_then(|()| run(options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             // Straight to standard error: the queue's thread ends with the process.

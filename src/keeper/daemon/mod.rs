@@ -25,6 +25,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::config::{Places, Scheduling};
+use crate::keeper::core::Enforcement;
 
 pub use start::run;
 
@@ -37,6 +38,8 @@ pub struct Options {
     pub scheduling: Scheduling,
     /// Silence of the agent after which renewals stop.
     pub agent_grace: Duration,
+    /// Whether a lease's end ends anything; anything but [`Enforcement::Kernel`] is for the lab.
+    pub enforcement: Enforcement,
 }
 
 /// Why a keeper did not start or could not go on. Programs under it have ended, or do so with it.

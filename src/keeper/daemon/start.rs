@@ -63,6 +63,7 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
         leash_margin: leash_margin(fifo),
         scheduling: word.word().to_owned(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
+        enforcement: options.enforcement,
     };
     tracing::info!(nonce = settings.nonce.0, scheduling = settings.scheduling, "keeper started");
     Daemon::new(settings, clock, signals, agent, addresses, Leashes::new(inits))?.run()

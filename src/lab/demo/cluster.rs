@@ -15,6 +15,8 @@ use crate::lab::{Lab, LabSpec, Moment, Observer, Place, floating_address, wait_u
 pub const PACKAGE: &str = "testpkg1";
 /// Where its program answers.
 const PORT: u16 = 8080;
+/// Restarts in place before the package moves: more than a benchmark kills its program in ten minutes.
+const RESTARTS: u32 = 1000;
 /// The port of every agent.
 const AGENT_PORT: u16 = 7420;
 /// Longest that a verb may take.
@@ -45,10 +47,32 @@ fn agent(place: &Place) -> Vec<String> {
     words.to_vec()
 }
 
+/// A node with leases that end nothing: the agent is told that somebody else runs its keeper.
+fn unleased(place: &Place) -> Vec<String> {
+    let (binary, root) = (place.binary.display().to_string(), place.disk.display().to_string());
+    let role = [binary, "lab-unleased".into(), root];
+    role.into_iter().chain(agent(place)).chain(["--no-keeper".into()]).collect()
+}
+
 impl Cluster {
     /// Builds the lab, founds the cluster, joins the other nodes and runs the package. `say` hears each step.
     pub fn build(binary: PathBuf, nodes: &[&str], profile: Profile, say: &dyn Fn(&str)) -> Result<Self> {
-        let lab = Lab::build(LabSpec::new(binary.clone(), nodes).command(agent))?;
+        Self::build_of(agent, binary, nodes, profile, say)
+    }
+
+    /// The same with leases that end nothing: a node that is cut off goes on acting. To show that the observer sees it.
+    pub fn build_unleased(binary: PathBuf, nodes: &[&str], profile: Profile, say: &dyn Fn(&str)) -> Result<Self> {
+        Self::build_of(unleased, binary, nodes, profile, say)
+    }
+
+    fn build_of(
+        command: fn(&Place) -> Vec<String>,
+        binary: PathBuf,
+        nodes: &[&str],
+        profile: Profile,
+        say: &dyn Fn(&str),
+    ) -> Result<Self> {
+        let lab = Lab::build(LabSpec::new(binary.clone(), nodes).command(command))?;
         if profile == Profile::Fast && !lab.realtime() {
             bail!("the fast profile needs SCHED_FIFO, which is refused here (not root, or in a container)");
         }
@@ -74,7 +98,7 @@ impl Cluster {
         let text = format!(
             "name = \"{PACKAGE}\"\nnodes = {owners:?}\n\n[[resource]]\nkind = \"ip\"\naddress = \"{ip}/24\"\ndevice = \
              \"eth0\"\n\n[[resource]]\nkind = \"program\"\ncommand = [{:?}, \"demo-program\", \"--listen\", \
-             \"{ip}:{PORT}\", \"--beats\", {:?}]\n",
+             \"{ip}:{PORT}\", \"--beats\", {:?}]\nrestarts = {RESTARTS}\n",
             self.binary.display().to_string(),
             self.lab.place(node).beats.display().to_string(),
             ip = floating_address(0)
@@ -124,6 +148,11 @@ impl Cluster {
     /// What the cluster has written down about the package, oldest first.
     pub fn ledger(&self) -> Result<Vec<Value>> {
         Ok(self.ask(&["status", PACKAGE])?["events"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// The same by the word of one node, if it can give it now.
+    pub fn ledger_of(&self, node: &str) -> Option<Vec<Value>> {
+        self.json(node, &["status", PACKAGE])?["events"].as_array().cloned()
     }
 
     /// The leader's name.

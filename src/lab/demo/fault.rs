@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::cluster::{Cluster, PACKAGE, WHOLE_WITHIN};
+use super::story;
 use crate::lab::verdict::{Fault as Window, Verdict, judge};
-use crate::lab::{Direction, Moment, Observer, PROBE_EVERY, Process};
+use crate::lab::{Direction, Moment, Observer, PROBE_EVERY, Process, wait_until};
 
 /// How long the client goes on watching after the package answers again.
 const AFTERMATH: Duration = Duration::from_millis(500);
@@ -76,6 +77,39 @@ impl Fault {
         }
     }
 
+    /// What is done to whom.
+    fn sentence(self, owner: &str, leader: &str) -> String {
+        match self {
+            Fault::PowerOff => format!("{owner} loses power"),
+            Fault::PowerOffLeader => format!("{owner}, which also leads the cluster, loses power"),
+            Fault::LeaderKill => format!("{leader}, which leads the cluster, loses power"),
+            Fault::ProgramKill => "its program is killed".to_owned(),
+            Fault::AgentKill => format!("the agent of {owner} is killed"),
+            Fault::Freeze => format!("every process of pkgctl on {owner} is frozen"),
+            Fault::LinkCut => format!("the link of {owner} is cut"),
+            Fault::LinkCutIn => format!("{owner} hears nothing any more"),
+            Fault::LinkCutOut => format!("{owner} is not heard any more"),
+            Fault::Move => "it is moved: `pkgctl move testpkg1`".to_owned(),
+            Fault::Stop => format!("it is stopped there: `pkgctl stop testpkg1` on {owner}"),
+        }
+    }
+
+    /// The word in the ledger after which the cluster has done all that the fault asks of it.
+    fn ends_with(self) -> Option<&'static str> {
+        match self {
+            Fault::LeaderKill | Fault::AgentKill => None,
+            Fault::ProgramKill => Some("report"),
+            Fault::PowerOff
+            | Fault::PowerOffLeader
+            | Fault::Freeze
+            | Fault::LinkCut
+            | Fault::LinkCutIn
+            | Fault::LinkCutOut
+            | Fault::Move
+            | Fault::Stop => Some("running"),
+        }
+    }
+
     /// Whether another node must answer after it.
     fn changes_owner(self) -> bool {
         match self {
@@ -107,23 +141,28 @@ pub struct Outcome {
     pub story: String,
 }
 
-/// Does it, watches, undoes it.
-pub fn run(cluster: &Cluster, fault: Fault) -> Result<Outcome> {
+/// Does it, watches, undoes it. `say` hears what happens, as it happens.
+pub fn run(cluster: &Cluster, fault: Fault, say: &dyn Fn(&str)) -> Result<Outcome> {
     prepare(cluster, fault)?;
     let (owner, token, _) = cluster.owner()?;
     let observer = cluster.watch()?;
     let from = Moment::now();
+    say(&format!("{}: testpkg1 runs on {owner}; {}", fault.word(), fault.sentence(&owner, &cluster.leader()?)));
     let done = inject(cluster, fault, &owner)?;
-    let answered =
-        observer.wait_for_answer(done.at, WHOLE_WITHIN, |reply| !fault.changes_owner() || reply.node != owner);
-    let healed_in_time = answered.is_some();
+    let ends = |node: &str| !fault.changes_owner() || node != owner;
+    let healed_in_time = story::follow(&observer, done.at, WHOLE_WITHIN, ends, say).is_some();
+    let other = cluster.nodes.iter().find(|node| **node != done.node).context("no other node can be asked")?;
+    story::reasons(|| cluster.ledger_of(other), done.at, fault.ends_with(), say);
     undo(cluster, fault, &done, &owner)?;
     cluster.whole()?;
     let (next, next_token, reason) = cluster.owner()?;
     let verdict = settle(cluster, observer, done.at, from, &owner)?;
     let moved = next != owner;
     let good = healed_in_time && verdict.double_activity.is_zero() && moved == fault.changes_owner();
-    let story = format!("{owner} (token {token}) → {next} (token {next_token}): {reason}");
+    let story = match next_token == token {
+        true => format!("{owner} kept it (token {token})"),
+        false => format!("{owner} (token {token}) → {next} (token {next_token}): {reason}"),
+    };
     Ok(Outcome { fault, at: done.at, verdict, good, story })
 }
 
@@ -133,10 +172,14 @@ fn prepare(cluster: &Cluster, fault: Fault) -> Result<()> {
     let owners: Vec<&String> = cluster.nodes.iter().take(2).collect();
     match fault {
         Fault::PowerOffLeader => {
-            // The package can go to two nodes; where the third leads, its agent is restarted until one of them does.
+            // The package can go to two nodes; where the third leads, it loses power until one of them does.
             let mut leader = leader;
             while !owners.contains(&&leader) {
                 cluster.lab.power_off(&leader)?;
+                // One that is back before it is missed leads on.
+                let missed =
+                    wait_until(WHOLE_WITHIN, || cluster.leader().ok().filter(|now| !now.is_empty() && *now != leader));
+                missed.context("no other node took the lead")?;
                 cluster.lab.power_on(&leader)?;
                 cluster.whole()?;
                 leader = cluster.leader()?;

@@ -1,20 +1,29 @@
 //! `pkgctl demo`: a three-node cluster and a client on this machine, faults, and what an outside observer saw.
 //!
-//! - [`cluster`]: the cluster in the lab. [`fault`]: what is done to it. `report`: what people and machines read.
+//! - [`cluster`]: the cluster in the lab. [`fault`]: what is done to it. `story`: what happens then, as it happens.
+//! - [`observed`]: a fault without leases, to show that the observer sees two nodes acting.
+//! - `report`: what people and machines read. `kept`: the cluster left running.
 
 pub mod cluster;
 pub mod fault;
+mod kept;
+pub mod observed;
 mod report;
+mod story;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
 use self::cluster::Cluster;
 use self::fault::{Fault, Outcome};
 use self::report::Teller;
 use crate::engine::Profile;
+
+/// The demo's nodes; the first two may own the package.
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// Show a failover on this machine, in network namespaces; needs no root and nothing installed
 #[derive(Debug, Parser)]
@@ -28,6 +37,9 @@ pub struct DemoArgs {
     /// Leave the cluster running and print how to enter its nodes
     #[arg(long)]
     pub keep: bool,
+    /// Cut the owner's link with the leases switched off: it goes on acting, and the observer must see it
+    #[arg(long, hide = true, conflicts_with_all = ["fault", "keep"])]
+    pub without_leases: bool,
 }
 
 /// Profiles that make sense on one machine.
@@ -63,40 +75,52 @@ pub fn run(args: &DemoArgs, json: bool) -> ExitCode {
 fn show(args: &DemoArgs, json: bool) -> Result<bool> {
     let teller = Teller::new(json);
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
-    teller.say("building three nodes and a client in network namespaces");
     let profile = Profile::from(args.profile);
-    let cluster = Cluster::build(binary, &["n1", "n2", "n3"], profile, &|text| teller.say(text))?;
+    if args.without_leases {
+        return show_unleased(binary, profile, &teller);
+    }
+    if args.fault.is_none() {
+        teller.say("first, whether the observer sees two nodes acting: a cluster whose leases end nothing");
+        let seen = unleased(binary.clone(), profile, &teller)?;
+        teller.observed(&seen);
+    }
+    teller.say("building three nodes and a client in network namespaces");
+    let cluster = Cluster::build(binary, &NODES, profile, &|text| teller.say(text))?;
     let (owner, token, reason) = cluster.owner()?;
     teller.say(&format!("testpkg1 runs on {owner} (token {token}): {reason}"));
     let faults = args.fault.map_or_else(|| Fault::HANDFUL.to_vec(), |one| vec![one]);
     let mut outcomes: Vec<Outcome> = Vec::new();
     for fault in faults {
-        teller.say(&format!("{}: now", fault.word()));
-        let outcome = fault::run(&cluster, fault).with_context(|| format!("during {}", fault.word()))?;
+        let say = |text: &str| teller.say(text);
+        let outcome = fault::run(&cluster, fault, &say).with_context(|| format!("during {}", fault.word()))?;
         teller.outcome(&outcome);
         outcomes.push(outcome);
     }
     let good = outcomes.iter().all(|o| o.good);
+    let scheduling = cluster.scheduling()?;
     teller.table(&outcomes);
     if args.keep {
-        keep(&cluster, &teller)?;
+        kept::wait(&cluster, &teller)?;
     }
-    teller.json(&outcomes, good, profile, &cluster.scheduling()?);
+    teller.json(&outcomes, good, profile, &scheduling);
     Ok(good)
 }
 
-/// Waits for the end of standard input, or Ctrl-C, which ends the process and with it the lab.
-fn keep(cluster: &Cluster, teller: &Teller) -> Result<()> {
-    let binary = std::env::current_exe()?;
-    for node in &cluster.nodes {
-        let (pid, disk) = (cluster.lab.init_pid(node)?, &cluster.lab.place(node).disk);
-        let (binary, disk) = (binary.display(), disk.display());
-        teller.say(&format!("{node}: {binary} lab-enter {pid} {binary} --root {disk} status"));
+/// The fault without leases alone: never good, because two nodes act.
+fn show_unleased(binary: PathBuf, profile: Profile, teller: &Teller) -> Result<bool> {
+    let seen = unleased(binary, profile, teller)?;
+    teller.observed(&seen);
+    teller.table(std::slice::from_ref(&seen));
+    teller.json(&[seen], false, profile, "none");
+    Ok(false)
+}
+
+/// Two nodes act for a while, and the observer must have seen it.
+fn unleased(binary: PathBuf, profile: Profile, teller: &Teller) -> Result<Outcome> {
+    let seen = observed::run_unleased(binary, &NODES, profile, &|text| teller.say(text));
+    let seen = seen.context("without leases")?;
+    if seen.verdict.double_activity.is_zero() {
+        bail!("without leases two nodes acted, and the observer did not see it: its word is worth nothing here");
     }
-    teller.say("the cluster stays until Ctrl-C or the end of input");
-    let mut line = String::new();
-    while std::io::stdin().read_line(&mut line).context("cannot read the terminal")? > 0 {
-        line.clear();
-    }
-    Ok(())
+    Ok(seen)
 }

@@ -29,6 +29,19 @@ impl Teller {
         }
     }
 
+    /// A line to be copied.
+    pub(super) fn plain(&self, text: &str) {
+        match self.json {
+            true => anstream::eprintln!("    {text}"),
+            false => anstream::println!("    {text}"),
+        }
+    }
+
+    pub(super) fn observed(&self, seen: &Outcome) {
+        let both = ms(seen.verdict.double_activity);
+        self.say(&format!("the observer saw two nodes acting for {both} ms: {}", seen.story));
+    }
+
     pub(super) fn outcome(&self, outcome: &Outcome) {
         let v = &outcome.verdict;
         let other = v.first_other.map_or_else(String::new, |t| format!(", another node after {} ms", ms(t)));

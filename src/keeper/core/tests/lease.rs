@@ -259,3 +259,21 @@ fn a_keeper_belongs_to_one_node_of_one_cluster() {
     assert_eq!(b.core.node(), Some(ME));
     assert!(b.told().iter().any(|f| matches!(f, FromKeeper::Note { .. })));
 }
+
+#[test]
+fn with_enforcement_off_as_in_the_lab_the_end_of_a_lease_ends_nothing() {
+    let ends_by_itself = |enforcement: Enforcement| {
+        let (mut b, session) = Bench::leased_with(enforcement);
+        let (p, i) = (place("p", "program", 9, session), place("p", "ip", 9, session));
+        b.running(&p, 100);
+        b.start_ip(&i);
+        b.address(&i, AddressEvent::Up);
+        b.done();
+        // Longer than the lease, and than the agent's silence is borne.
+        b.run(20_000);
+        assert!(b.core.next_wake(now(b.ms)) > Duration::ZERO, "it does not turn for nothing");
+        !b.done().is_empty()
+    };
+    assert!(ends_by_itself(Enforcement::Kernel), "or this test shows nothing");
+    assert!(!ends_by_itself(Enforcement::Off));
+}
