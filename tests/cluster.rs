@@ -5,11 +5,21 @@
 
 #[path = "cluster/bench.rs"]
 mod bench;
+#[path = "cluster/hostile.rs"]
+mod hostile;
+#[path = "cluster/membership.rs"]
+mod membership;
+#[path = "cluster/silence.rs"]
+mod silence;
+#[path = "cluster/store.rs"]
+mod store;
 
 use std::time::Duration;
 
 use bench::{Bench, Healed};
+use pkgctl::engine::Profile;
 use pkgctl::lab::Direction;
+use pkgctl::lab::demo::observed::run_unleased;
 
 #[test]
 fn a_package_comes_up_moves_and_respawns_on_its_standby_when_stopped() {
@@ -162,6 +172,13 @@ fn after_the_power_loss_of_all_nodes_everything_acknowledged_is_there() {
     bench.until("a new ownership runs", || bench.token() > token && bench.package()["view"]["state"] == "running");
     assert_eq!(bench.package()["view"]["revision"], revision);
     bench.no_double_activity(watch);
+}
+
+#[test]
+fn without_leases_the_observer_sees_two_nodes_acting() {
+    let Some(binary) = bench::binary_where_labs_are_allowed() else { return };
+    let seen = run_unleased(binary, &["n1", "n2", "n3"], Profile::Default, &|said| eprintln!("{said}")).unwrap();
+    assert!(seen.verdict.double_activity > Duration::from_millis(100), "{:?}", seen.verdict);
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! A cluster in the lab with `testpkg1` running on its first node, and what tests ask of it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use pkgctl::lab::verdict::{Fault, Verdict, judge};
 use pkgctl::lab::{
-    Lab, LabError, LabSpec, Moment, Observer, PROBE_EVERY, Place, ProbeResult, floating_address, wait_until,
+    Lab, LabError, LabSpec, Moment, Observer, PROBE_EVERY, Place, ProbeResult, Process, floating_address, wait_until,
 };
 use serde_json::Value;
 
@@ -51,13 +53,14 @@ impl Drop for Bench {
     }
 }
 
-fn agent(place: &Place) -> Vec<String> {
+/// What a node runs.
+pub fn agent(place: &Place) -> Vec<String> {
     let (disk, listen) = (place.disk.display().to_string(), format!("{}:7420", place.address));
     [PKGCTL, "--root", &disk, "agent", "--name", &place.name, "--listen", &listen].map(str::to_owned).to_vec()
 }
 
-fn definition(lab: &Lab, owners: &[String]) -> String {
-    let beats = lab.place(&owners[0]).beats.display().to_string();
+fn definition(lab: &Lab, owners: &[&str]) -> String {
+    let beats = lab.place(owners[0]).beats.display().to_string();
     format!(
         "name = \"testpkg1\"\nnodes = {owners:?}\n\n[[resource]]\nkind = \"ip\"\naddress = \"{ip}/24\"\ndevice = \
          \"eth0\"\n\n[[resource]]\nkind = \"program\"\ncommand = [{PKGCTL:?}, \"demo-program\", \"--listen\", \
@@ -66,30 +69,71 @@ fn definition(lab: &Lab, owners: &[String]) -> String {
     )
 }
 
+/// The lab of a test; none where namespaces are refused.
+fn lab(nodes: &[&str], command: fn(&Place) -> Vec<String>) -> Option<Lab> {
+    match Lab::build(LabSpec::new(PKGCTL, nodes).command(command)) {
+        Ok(lab) => Some(lab),
+        Err(LabError::NotPermitted { reason }) => {
+            let _ = writeln!(std::io::stderr(), "skipped 1 test of a cluster: {reason}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// The program, for a test that builds its lab otherwise; none where namespaces are refused.
+pub fn binary_where_labs_are_allowed() -> Option<PathBuf> {
+    lab(&["n1"], |_| Vec::new()).map(|_| PathBuf::from(PKGCTL))
+}
+
 impl Bench {
     /// A cluster of these nodes; `testpkg1` may run on the first two. None where namespaces are refused.
     pub fn new(nodes: &[&str]) -> Option<Self> {
-        let lab = match Lab::build(LabSpec::new(PKGCTL, nodes).command(agent)) {
-            Ok(lab) => lab,
-            Err(LabError::NotPermitted { reason }) => {
-                let _ = writeln!(std::io::stderr(), "skipped 1 test of a cluster: {reason}");
-                return None;
-            }
-            Err(e) => panic!("{e}"),
-        };
-        let bench = Self { lab, nodes: nodes.iter().map(|n| (*n).to_owned()).collect() };
-        bench.until("the first agent", || bench.try_ctl(nodes[0], &["status"]).0 == 0);
-        bench.ctl(nodes[0], &["cluster", "init", "--name", "test"]);
-        for node in &nodes[1..] {
-            bench.until("an agent", || bench.try_ctl(node, &["status"]).0 == 0);
-            let token = bench.ctl(nodes[0], &["cluster", "token"]);
-            bench.ctl(node, &["cluster", "join", token.lines().next().unwrap()]);
-        }
-        let file = bench.lab.scratch().join("testpkg1.toml");
-        std::fs::write(&file, definition(&bench.lab, &bench.nodes[..nodes.len().min(2)])).unwrap();
-        bench.ctl(nodes[0], &["init", "testpkg1", "-f", file.to_str().unwrap()]);
-        bench.ctl(nodes[0], &["run", "testpkg1"]);
+        let bench = Self::founded(nodes)?;
+        nodes[1..].iter().for_each(|node| bench.join(node));
+        bench.run_package(&nodes[..nodes.len().min(2)]);
         Some(bench)
+    }
+
+    /// The same nodes, but only the first is in a cluster, and there is no package.
+    pub fn founded(nodes: &[&str]) -> Option<Self> {
+        Self::founded_in(lab(nodes, agent)?, nodes)
+    }
+
+    /// The same in a lab whose nodes run something else than the plain agent.
+    pub fn founded_with(nodes: &[&str], command: fn(&Place) -> Vec<String>) -> Option<Self> {
+        Self::founded_in(lab(nodes, command)?, nodes)
+    }
+
+    fn founded_in(lab: Lab, nodes: &[&str]) -> Option<Self> {
+        let bench = Self { lab, nodes: nodes.iter().map(|n| (*n).to_owned()).collect() };
+        bench.agent_up(nodes[0]);
+        bench.ctl(nodes[0], &["cluster", "init", "--name", "test"]);
+        Some(bench)
+    }
+
+    /// Waits until the node's agent answers.
+    pub fn agent_up(&self, node: &str) {
+        self.until("an agent answers", || self.try_ctl(node, &["status"]).0 == 0);
+    }
+
+    /// A new token, from the first node.
+    pub fn join_token(&self) -> String {
+        self.ctl(&self.nodes[0], &["cluster", "token"]).lines().next().unwrap().to_owned()
+    }
+
+    /// Takes a node in, by a token of the first node.
+    pub fn join(&self, node: &str) {
+        self.agent_up(node);
+        self.ctl(node, &["cluster", "join", &self.join_token()]);
+    }
+
+    /// Stores the package, which may run on these nodes, and runs it.
+    pub fn run_package(&self, owners: &[&str]) {
+        let file = self.lab.scratch().join("testpkg1.toml");
+        std::fs::write(&file, definition(&self.lab, owners)).unwrap();
+        self.ctl(&self.nodes[0], &["init", "testpkg1", "-f", file.to_str().unwrap()]);
+        self.ctl(&self.nodes[0], &["run", "testpkg1"]);
     }
 
     /// Runs a verb on a node; its exit code, and what it printed.
@@ -106,6 +150,26 @@ impl Bench {
         let (code, said) = self.try_ctl(node, words);
         assert_eq!(code, 0, "pkgctl {words:?} on {node}: {said}");
         said
+    }
+
+    /// The status of the answer to one request on a node's own socket; none when nobody listens there.
+    pub fn request(&self, node: &str, method: &str, path: &str, body: &str) -> Option<u16> {
+        let socket = self.lab.place(node).disk.join("run/pkgctl/api.sock");
+        let mut stream = UnixStream::connect(socket).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: pkgctl\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        // A server that refuses a body without reading it may close the connection under its own answer.
+        let mut said = Vec::new();
+        let ended = stream.read_to_end(&mut said);
+        assert!(ended.is_ok() || !said.is_empty(), "{ended:?}");
+        let said = String::from_utf8_lossy(&said);
+        let code = said.split(' ').nth(1).and_then(|code| code.parse().ok());
+        Some(code.unwrap_or_else(|| panic!("no answer: {said}")))
     }
 
     fn json(&self, words: &[&str]) -> Value {
@@ -128,7 +192,7 @@ impl Bench {
         self.json(&["status", "testpkg1"])
     }
 
-    fn cluster(&self) -> Value {
+    pub fn cluster(&self) -> Value {
         self.json(&["status"])
     }
 
@@ -190,6 +254,24 @@ impl Bench {
             process.send(Signal::SIGKILL).unwrap();
         }
         at
+    }
+
+    /// Stops every process of that role on a node; to be thawed.
+    pub fn freeze_role(&self, node: &str, role: &str) -> Vec<Process> {
+        let mut processes = self.lab.processes(node).unwrap();
+        processes.retain(|p| p.argv.iter().any(|word| word == role));
+        assert!(!processes.is_empty(), "no {role} on {node}");
+        assert!(processes.iter().all(|process| process.send(Signal::SIGSTOP).unwrap()));
+        processes
+    }
+
+    /// The words of the ledger about the package since a moment, by one node.
+    pub fn ledger_by(&self, node: &str, since: Moment) -> Vec<String> {
+        let (_, said) = self.try_ctl(node, &["status", "testpkg1", "--json"]);
+        let value: Value = said.lines().find_map(|l| serde_json::from_str(l).ok()).unwrap_or_default();
+        let events = value["events"].as_array().cloned().unwrap_or_default();
+        let after = events.into_iter().filter(|e| e["wall"].as_f64().is_some_and(|wall| wall + 1.0 >= since.wall()));
+        after.map(|e| e["what"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// Starts to observe, once the package is answered.

@@ -1,0 +1,69 @@
+//! Growing, tokens, and several operators at once.
+
+use std::thread;
+
+use super::bench::Bench;
+
+#[test]
+fn growing_from_one_node_to_three_disturbs_nothing() {
+    let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
+    bench.run_package(&["n1"]);
+    assert!(bench.ctl("n1", &["status"]).contains("one voter: it survives no failure"));
+    let (token, pid) = (bench.token(), bench.program_pid());
+    let watch = bench.watch();
+    bench.join("n2");
+    assert!(bench.ctl("n2", &["status"]).contains("two voters: it survives no failure"));
+    bench.join("n3");
+    bench.whole();
+    assert!(bench.ctl("n3", &["status"]).contains("survives 1 failure"));
+    bench.still_answering(&watch, 200);
+    assert_eq!((bench.token(), bench.program_pid()), (token, pid));
+    bench.nothing_failed(watch);
+}
+
+#[test]
+fn a_join_token_lets_one_node_in_and_no_other_under_its_name() {
+    let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
+    let token = bench.join_token();
+    bench.agent_up("n2");
+    bench.agent_up("n3");
+    bench.ctl("n2", &["cluster", "join", &token]);
+    let (code, said) = bench.try_ctl("n3", &["cluster", "join", &token]);
+    assert_eq!(code, 4, "{said}");
+    assert!(said.contains("already used") && said.contains("pkgctl cluster token"), "{said}");
+    // One character wrong is noticed before anybody is asked.
+    let mut wrong = bench.join_token();
+    let last = if wrong.pop() == Some('a') { 'b' } else { 'a' };
+    wrong.push(last);
+    let (code, said) = bench.try_ctl("n3", &["cluster", "join", &wrong]);
+    assert!(code == 2 || code == 4, "{code}: {said}");
+    let status = bench.cluster();
+    assert_eq!(status["cluster"]["nodes"].as_array().unwrap().len(), 2, "{status}");
+    assert!(bench.ctl("n3", &["status"]).contains("in no cluster"), "it stays where it was");
+    bench.ctl("n3", &["cluster", "join", &bench.join_token()]);
+}
+
+#[test]
+fn operators_who_act_at_once_leave_one_owner_and_a_cluster_that_obeys() {
+    let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
+    let watch = bench.watch();
+    let verbs: [(&str, &[&str]); 4] = [
+        ("n1", &["move", "testpkg1", "--to", "n2"]),
+        ("n2", &["stop", "testpkg1"]),
+        ("n3", &["run", "testpkg1"]),
+        ("n3", &["move", "testpkg1"]),
+    ];
+    for _ in 0..5 {
+        thread::scope(|scope| {
+            for (node, words) in verbs {
+                // Each either happens or is refused by another's; none may hang or break.
+                scope.spawn(|| assert!(matches!(bench.try_ctl(node, words).0, 0 | 1 | 4)));
+            }
+        });
+    }
+    bench.ctl("n1", &["run", "testpkg1"]);
+    bench.until("it runs", || bench.package()["view"]["state"] == "running");
+    bench.ctl("n1", &["stop", "testpkg1", "--everywhere"]);
+    assert_eq!(bench.package()["view"]["state"], "halted");
+    bench.no_double_activity(watch);
+}
