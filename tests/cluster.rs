@@ -17,6 +17,7 @@ mod store;
 use std::time::Duration;
 
 use bench::{Bench, Healed};
+use nix::sys::signal::Signal;
 use pkgctl::engine::Profile;
 use pkgctl::lab::Direction;
 use pkgctl::lab::demo::observed::run_unleased;
@@ -64,6 +65,21 @@ fn an_agent_that_is_killed_on_the_owner_disturbs_nothing() {
     bench.kill_role(&owner, "agent");
     bench.whole();
     bench.still_answering(&watch, 100);
+    assert_eq!((bench.owner(), bench.token(), bench.program_pid()), (owner, token, pid));
+    bench.nothing_failed(watch);
+}
+
+#[test]
+fn an_agent_that_is_told_to_end_on_the_leading_owner_disturbs_nothing_and_hands_leadership_over() {
+    let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
+    let (owner, token, pid) = (bench.owner(), bench.token(), bench.program_pid());
+    assert_eq!(bench.leader(), owner);
+    let watch = bench.watch();
+    // As `systemctl restart pkgctl-agent` does.
+    bench.signal_role(&owner, "agent", Signal::SIGTERM);
+    bench.whole();
+    bench.still_answering(&watch, 300);
+    assert_ne!(bench.leader(), owner);
     assert_eq!((bench.owner(), bench.token(), bench.program_pid()), (owner, token, pid));
     bench.nothing_failed(watch);
 }

@@ -175,8 +175,8 @@ async fn a_failed_sync_retires_the_node_and_the_others_go_on<Rt: AsyncRuntime>(b
     bed.disk(leader.node()).fail_syncs(libc::EIO);
     let failed = bed.submit(&leader, 1, PATIENCE).await;
     assert!(matches!(failed, Err(ProposeError::Fatal { .. } | ProposeError::Unknown { .. })), "{failed:?}");
-    let why = leader.failed().await;
-    assert!(why.contains("stops its packages in order"), "{why}");
+    let failure = leader.failed().await;
+    assert!(failure.disk && failure.why.contains("stops its packages in order"), "{failure:?}");
     assert!(matches!(leader.fit(), Err(Unfit::Failed { .. })));
     assert_eq!(leader.status().role, Role::Down);
     assert!(leader.status().fatal.is_some());

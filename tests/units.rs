@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use pkgctl::service::EXIT_DISK_FAILED;
+
 #[test]
 fn systemd_accepts_both_units() {
     let scratch = tempfile::tempdir().unwrap();
@@ -13,6 +15,8 @@ fn systemd_accepts_both_units() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name);
         let text = std::fs::read_to_string(source).unwrap();
         assert!(text.contains("/usr/bin/pkgctl "), "{name} runs the installed binary");
+        let kept = format!("RestartPreventExitStatus={EXIT_DISK_FAILED}");
+        assert!(text.contains("\nType=notify\n") && (name != "pkgctl-agent.service" || text.contains(&kept)), "{name}");
         for namespace in ["PrivateTmp", "ProtectSystem", "ProtectHome", "PrivateMounts", "ReadOnlyPaths"] {
             let set = text.lines().any(|l| l.starts_with(&format!("{namespace}=")));
             assert!(!set, "{name}: {namespace} would give it a mount namespace of its own");

@@ -111,6 +111,8 @@ pub(super) struct Brain<P: Platform> {
     /// When the keeper was last heard, or this agent began.
     pub(super) keeper_heard: VoterTime,
     last_beat: Option<VoterTime>,
+    /// The keeper at this end of the link has been told that the store has failed.
+    retired: bool,
 }
 
 impl<P: Platform> Brain<P> {
@@ -138,6 +140,7 @@ impl<P: Platform> Brain<P> {
             flights: Flights::default(),
             leaving: false,
             last_beat: None,
+            retired: false,
         }
     }
 
@@ -204,7 +207,8 @@ impl<P: Platform> Brain<P> {
             self.last_beat = Some(now);
             self.tell_keeper(ToKeeper::Alive);
         }
-        if let Some(why) = self.consensus.status().fatal {
+        if let Some(why) = self.consensus.status().fatal.filter(|_| !self.retired) {
+            self.retired = true;
             self.tell_keeper(ToKeeper::Retire { why });
         }
     }
@@ -230,6 +234,7 @@ impl<P: Platform> Brain<P> {
         let whole = self.consensus.read(Knowledge::of);
         self.tell_keeper(ToKeeper::Learn(Learn::Whole(whole)));
         self.last_beat = None;
+        self.retired = false;
         self.leaving = false;
         if first && self.current {
             self.adopt_running();
@@ -309,6 +314,9 @@ impl<P: Platform> Brain<P> {
             lease: keeper.map(|k| k.lease.clone()).unwrap_or_default(),
             silent: self.silent.keys().copied().collect(),
         };
+        let (leader, lease) = (self.consensus.status().leader.map(|(id, _)| id), keeper.map(|k| &k.lease));
+        let sentence = self.consensus.read(|state| super::life::sentence(state, self.me, leader, lease));
+        self.platform.turned(&sentence);
         self.view.set(Published { local, notes: self.notes.clone() });
     }
 

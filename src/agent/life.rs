@@ -1,7 +1,27 @@
 //! What the log must say about this node's keeper: that its voter is up, and that it has a session. Pure.
 
+use crate::engine::state::PackageEntry;
 use crate::engine::{Command, NodeId, Nonce, State};
 use crate::keeper::protocol::LeaseView;
+
+/// How this node is, in one line for the service manager; no lease when there is no keeper.
+pub(super) fn sentence(state: &State, me: NodeId, leader: Option<NodeId>, lease: Option<&LeaseView>) -> String {
+    let name = |id| state.nodes.get(&id).map_or_else(|| format!("node {id}"), |node| node.name.to_string());
+    let leader = match leader {
+        Some(id) if id == me => "leads".to_owned(),
+        Some(id) => format!("follows {}", name(id)),
+        None => "knows no leader".to_owned(),
+    };
+    let lease = match lease {
+        None => "keeper not connected",
+        Some(lease) if lease.session.is_some() && !lease.over => "lease held",
+        Some(_) => "no lease",
+    };
+    let owns = |entry: &&PackageEntry| entry.owner.as_ref().is_some_and(|owner| owner.node == me);
+    let owned = state.packages.values().filter(owns).count();
+    let plural = if owned == 1 { "" } else { "s" };
+    format!("{leader}, {lease}, owns {owned} package{plural}")
+}
 
 /// The `VoterUp` that is due, if any (rules 9 and 11).
 pub(super) fn voter_up(state: &State, me: NodeId, nonce: Nonce, wanted: bool) -> Option<Command> {

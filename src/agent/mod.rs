@@ -18,8 +18,9 @@ mod runner;
 mod view;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use openraft::AsyncRuntime;
+use openraft::{AsyncRuntime, Instant};
 
 use self::ask::{Answer, Question};
 use self::brain::{Brain, Event};
@@ -30,7 +31,12 @@ use crate::engine::{NodeId, codec};
 use crate::keeper::link::KeeperLink;
 use crate::keeper::protocol::{Op, Outcome, ToKeeper};
 use crate::package::NodeName;
-use crate::raft::Consensus;
+use crate::raft::{Consensus, Failure};
+
+/// How long a keeper that is told to retire may take to stop everything, before it is left to the kernel.
+const RETIRED_WITHIN: Duration = Duration::from_secs(60);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a node is made of.
 pub struct Parts<P: Platform> {
@@ -126,12 +132,21 @@ impl<P: Platform> Agent<P> {
         codec::encode(&answer)
     }
 
-    /// Waits until this node can take part no more, has the keeper retire, and says why.
-    pub async fn retired(&self) -> String {
-        let why = self.consensus.failed().await;
-        // The keeper stops renewing; a keeper that is not there has nothing to retire.
-        let _ = self.hands.keeper.send(ToKeeper::Retire { why: why.clone() }).await;
-        why
+    /// Waits until this node can take part no more, has the keeper stop everything in order and renew no more, and says
+    /// why. A keeper that is not there has nothing to retire; one that hangs is not waited for: the kernel ends its lease.
+    pub async fn retired(&self) -> Failure {
+        let failure = self.consensus.failed().await;
+        let _ = self.hands.keeper.send(ToKeeper::Retire { why: failure.why.clone() }).await;
+        let deadline = <P::Rt as AsyncRuntime>::Instant::now() + RETIRED_WITHIN;
+        while self.has_lease() && <P::Rt as AsyncRuntime>::Instant::now() < deadline {
+            P::Rt::sleep(LOOK_AGAIN).await;
+        }
+        failure
+    }
+
+    fn has_lease(&self) -> bool {
+        let local = self.view.get().local;
+        local.keeper_version.is_some() && local.lease.session.is_some() && !local.lease.over
     }
 
     async fn reach(&self, nodes: Vec<NodeId>) -> Answer {

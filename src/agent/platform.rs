@@ -32,6 +32,9 @@ pub trait Platform: Clone + Send + Sync + 'static {
     /// The file that a package's programs write to, and its events.
     fn log_file(&self, package: &PackageName) -> String;
 
+    /// The agent's loop has gone round: it lives. Says how this node is, in one line.
+    fn turned(&self, status: &str);
+
     /// Appends a line of ours to a package's log (L19). Losing one is no failure.
     fn log_line(&self, package: &PackageName, line: &str);
 }

@@ -27,6 +27,8 @@ pub(super) struct Runner {
     learned: Option<(Token, VoterTime)>,
     reports: VecDeque<(Report, Millis)>,
     reporting: bool,
+    /// What went wrong last under the ownership last learned of.
+    trouble: Option<String>,
 }
 
 impl Runner {
@@ -46,6 +48,7 @@ impl Runner {
             Duty::Own { token, .. } | Duty::Yield { token, .. } => {
                 if self.learned.is_none_or(|(known, _)| known != *token) {
                     self.learned = Some((*token, now));
+                    self.trouble = None;
                 }
             }
             Duty::None => {}
@@ -184,8 +187,13 @@ impl<P: Platform> Brain<P> {
         self.tell(package, Input::Opened { resource, token, settled });
     }
 
-    fn note_trouble(&self, package: &PackageName, settled: &Settled) {
+    fn note_trouble(&mut self, package: &PackageName, settled: &Settled) {
         if let Settled::Failed { why } | Settled::Refused { why } = settled {
+            // What is tried again in a moment may fail in the same way for a long time.
+            let Some(runner) = self.runners.get_mut(package).filter(|r| r.trouble.as_ref() != Some(why)) else {
+                return;
+            };
+            runner.trouble = Some(why.clone());
             tracing::warn!(%package, "{why}");
             self.platform.log_line(package, why);
         }

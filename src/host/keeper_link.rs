@@ -85,7 +85,12 @@ fn start_if_gone(keeper: &KeeperStart, child: Option<Child>) -> Option<Child> {
 fn spawn(keeper: &KeeperStart) -> io::Result<Child> {
     let path = keeper.places.log_dir().join("keeper.log");
     let log = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
-    Command::new("/proc/self/exe")
+    let mut command = Command::new("/proc/self/exe");
+    // What systemd has told the agent is meant for the agent alone.
+    super::systemd::ENVIRONMENT.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+    command
         .arg0("pkgctl")
         .arg("keeper")
         .arg("--root")

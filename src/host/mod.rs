@@ -8,6 +8,7 @@
 //! - [`keeper_link`]: the agent's link to its keeper, and starting one.
 //! - [`users`]: users and groups by name or number.
 //! - [`netlink`]: links, addresses, nftables, sockets of an address.
+//! - [`systemd`]: what the service manager is told, without ever waiting for it.
 //! - [`arp`], [`nd`]: probes and announcements of an address, as bytes.
 //! - [`tap`]: the packet socket that carries them.
 
@@ -20,5 +21,6 @@ pub mod netlink;
 pub mod packets;
 pub mod process;
 pub mod sched;
+pub mod systemd;
 pub mod tap;
 pub mod users;

@@ -61,6 +61,15 @@ pub enum StartError {
     },
 }
 
+/// Why a node can take part no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened, what still holds, and what to do.
+    pub why: String,
+    /// The disk failed, and not for want of room: the store must not be opened again before somebody has looked at it.
+    pub disk: bool,
+}
+
 /// Makes the empty store of a new node; see [`create`].
 ///
 /// # Errors
@@ -190,19 +199,19 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
 
     /// Waits until this node can take part no more, and says why. The agent then tells its keeper to retire.
     /// Never returns after an orderly [`shutdown`](Self::shutdown) of a sound store.
-    pub async fn failed(&self) -> String {
+    pub async fn failed(&self) -> Failure {
         let stopped = async {
             let ended = self.inner.raft.wait(None).metrics(|m| m.running_state.is_err(), "failure").await;
             match ended.map(|metrics| metrics.running_state) {
                 Ok(Err(why @ (openraft::errors::Fatal::StorageError(_) | openraft::errors::Fatal::Panicked))) => {
-                    format!("Raft stopped: {why}. Restart pkgctl-agent on this node")
+                    Failure { why: format!("Raft stopped: {why}. Restart pkgctl-agent on this node"), disk: false }
                 }
                 Ok(Ok(()) | Err(openraft::errors::Fatal::Stopped)) | Err(_) => futures::future::pending().await,
             }
         };
         match Rt::select2(self.inner.health.failed(), stopped).await {
-            Select2::First(fault) => fault.to_string(),
-            Select2::Second(why) => why,
+            Select2::First(fault) => Failure { why: fault.to_string(), disk: !fault.full },
+            Select2::Second(failure) => failure,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use openraft::async_runtime::{Instant, WatchReceiver};
+use openraft::errors::Fatal;
 use openraft::type_config::alias::WatchReceiverOf;
 use openraft::{AsyncRuntime, RaftMetrics, ServerState};
 use serde::{Deserialize, Serialize};
@@ -83,7 +84,9 @@ pub(super) fn status_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<Types<Rt>>, fata
     let node = NodeId(metrics.id);
     let membership = metrics.membership_config.membership();
     let addresses: BTreeMap<_, _> = membership.nodes().map(|(id, member)| (NodeId(*id), member.address)).collect();
-    let failed = metrics.running_state.as_ref().err().map(ToString::to_string);
+    // One that was told to stop has not failed.
+    let failed =
+        metrics.running_state.as_ref().err().filter(|why| !matches!(why, Fatal::Stopped)).map(Fatal::to_string);
     let fatal = fatal.or(failed);
     let role = match metrics.state {
         _ if fatal.is_some() => Role::Down,

@@ -1,15 +1,17 @@
 //! A node in a cluster: consensus, keeper, agent, listeners, until it is told to stop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
-use super::Start;
 use super::admission::Admission;
 use super::calls::Calls;
 use super::doorway::Doorway;
 use super::platform::HostPlatform;
+use super::{DiskFailed, Start};
 use crate::agent::{Agent, Parts};
 use crate::api::routes::routes;
 use crate::host::keeper_link::{self, KeeperStart};
@@ -18,6 +20,9 @@ use crate::net::listener::{Doors, Listener};
 use crate::net::peers::TlsPeers;
 use crate::net::tls::ServerTls;
 use crate::raft::{Consensus, Options};
+
+/// How long another node may take to take the lead before this agent ends.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Lives as a member until SIGTERM, SIGINT or a fatal error.
 pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: Doorway) -> Result<()> {
@@ -40,7 +45,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         agent_grace: start.config.agent_grace,
         start: start.start_keeper,
     });
-    let platform = HostPlatform::new(start.places.clone());
+    let platform = HostPlatform::new(start.places.clone(), start.systemd.clone());
     let parts = Parts { me, name: start.name.clone(), address: start.listen, platform, peers, consensus, keeper: link };
     let agent = Agent::start(parts);
     let router = routes(agent.clone());
@@ -53,12 +58,27 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         router,
     };
     let serving = tokio::spawn(listener.serve(ServerTls::new(&credentials)?, doors));
-    notify_ready();
+    start.systemd.ready();
     tracing::info!(node = %start.name, id = %me, listen = %start.listen, "member of the cluster");
     let outcome = until_told(&agent).await;
+    start.systemd.stopping();
+    hand_over(&agent).await;
     serving.abort();
     agent.consensus.shutdown().await;
     outcome
+}
+
+/// Leads no more, if it did and another can: then the cluster takes writes while this agent is away.
+async fn hand_over(agent: &Agent<HostPlatform>) {
+    let status = agent.consensus.status();
+    if !status.is_leader() || status.voters.len() < 2 {
+        return;
+    }
+    match timeout(HAND_OVER_WITHIN, agent.consensus.step_down()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::info!("leadership is not handed over: {error}"),
+        Err(_elapsed) => tracing::info!("leadership was not taken by another node in {HAND_OVER_WITHIN:?}"),
+    }
 }
 
 /// Members by their id, operators by the authority's signature alone. A node that has not got the log yet admits every
@@ -77,16 +97,9 @@ async fn until_told(agent: &Agent<HostPlatform>) -> Result<()> {
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        why = agent.retired() => bail!(
-            "this node's store has failed and the node has retired: {why}; its packages have gone to other nodes; repair \
-             the disk and start the agent again, or join as a new node"
-        ),
-    }
-}
-
-/// Tells systemd that the agent is up, if systemd asked to be told.
-pub(super) fn notify_ready() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!("systemd was not told: {error}");
+        failure = agent.retired() => {
+            let why = format!("this node has retired, and its packages have gone to other nodes: {}", failure.why);
+            if failure.disk { Err(DiskFailed(why).into()) } else { bail!(why) }
+        }
     }
 }

@@ -22,8 +22,17 @@ use anyhow::{Context, Result, bail};
 use self::doorway::Doorway;
 use crate::cli::args;
 use crate::config::{Config, PORT_DEFAULT, Places};
+use crate::host::systemd::Systemd;
 use crate::net::identity::{Credentials, IdentityDir};
 use crate::package::NodeName;
+
+/// The agent's exit code after its disk failed (EX_IOERR of sysexits.h); its unit is not started again by itself then.
+pub const EXIT_DISK_FAILED: u8 = 74;
+
+/// The store has failed, and not for want of room: it must not be opened again before somebody has looked at the disk.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct DiskFailed(String);
 
 /// What an agent starts from.
 #[derive(Clone, Debug)]
@@ -34,6 +43,7 @@ pub(crate) struct Start {
     listen: std::net::SocketAddr,
     /// Start the keeper when none is there (no systemd).
     start_keeper: bool,
+    systemd: Arc<Systemd>,
 }
 
 /// Runs the agent until it is told to stop; says what is wrong and answers the exit code.
@@ -56,7 +66,7 @@ pub fn run(args: &args::Args, verb: &args::Agent) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            if error.is::<DiskFailed>() { ExitCode::from(EXIT_DISK_FAILED) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -79,7 +89,14 @@ fn prepare(args: &args::Args, verb: &args::Agent) -> Result<Start> {
     for dir in [places.state_dir(), places.run_dir(), places.log_dir().join("packages")] {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
     }
-    Ok(Start { places, config, name, listen, start_keeper: !verb.no_keeper })
+    Ok(Start {
+        places,
+        config,
+        name,
+        listen,
+        start_keeper: !verb.no_keeper,
+        systemd: Arc::new(Systemd::of_environment()),
+    })
 }
 
 fn configuration(path: PathBuf, named: bool) -> Result<Config> {

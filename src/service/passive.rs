@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, response::IntoResponse};
 use openraft::impls::TokioRuntime;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::Start;
 use super::doorway::Doorway;
@@ -33,6 +34,9 @@ const FOUND_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long a question for changes is kept waiting by a node in no cluster.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Longest time between two turns of a passive node's loop.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the passive routes share.
 #[derive(Clone)]
@@ -65,8 +69,14 @@ pub(super) async fn wait(start: &Start, files: &IdentityDir, doorway: &Doorway) 
         .with_state(outside);
     doorway.lead_to(router);
     tracing::info!("in no cluster yet: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN`");
-    super::member::notify_ready();
-    ready.recv().await.context("the routes of the passive node ended")
+    start.systemd.status("in no cluster: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN`");
+    start.systemd.ready();
+    loop {
+        match timeout(start.systemd.turn_within().unwrap_or(TURN_WITHIN), ready.recv()).await {
+            Ok(joined) => return joined.context("the routes of the passive node ended"),
+            Err(_elapsed) => start.systemd.turned(),
+        }
+    }
 }
 
 async fn status(State(outside): State<Outside>) -> Json<Status> {

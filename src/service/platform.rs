@@ -10,6 +10,7 @@ use crate::agent::platform::Platform;
 use crate::config::Places;
 use crate::engine::{Nonce, VoterTime, WallMillis};
 use crate::host::clock::{Clock, wall_now};
+use crate::host::systemd::Systemd;
 use crate::host::users;
 use crate::net::peers::TlsPeers;
 use crate::net::random;
@@ -21,13 +22,14 @@ use crate::resource::{Credentials, Trouble};
 pub(super) struct HostPlatform {
     clock: Arc<Clock>,
     places: Places,
+    systemd: Arc<Systemd>,
     /// Lines of one log are written whole.
     writing: Arc<Mutex<()>>,
 }
 
 impl HostPlatform {
-    pub(super) fn new(places: Places) -> Self {
-        Self { clock: Arc::new(Clock::start()), places, writing: Arc::default() }
+    pub(super) fn new(places: Places, systemd: Arc<Systemd>) -> Self {
+        Self { clock: Arc::new(Clock::start()), places, systemd, writing: Arc::default() }
     }
 }
 
@@ -53,6 +55,11 @@ impl Platform for HostPlatform {
 
     fn log_file(&self, package: &PackageName) -> String {
         self.places.package_log(package).display().to_string()
+    }
+
+    fn turned(&self, status: &str) {
+        self.systemd.status(status);
+        self.systemd.turned();
     }
 
     fn log_line(&self, package: &PackageName, line: &str) {

@@ -246,12 +246,16 @@ impl Bench {
 
     /// Kills every process of that role on a node.
     pub fn kill_role(&self, node: &str, role: &str) -> Moment {
+        self.signal_role(node, role, Signal::SIGKILL)
+    }
+
+    pub fn signal_role(&self, node: &str, role: &str, signal: Signal) -> Moment {
         let at = Moment::now();
         let processes = self.lab.processes(node).unwrap();
         let of_role: Vec<_> = processes.iter().filter(|p| p.argv.iter().any(|word| word == role)).collect();
         assert!(!of_role.is_empty(), "no {role} on {node}: {processes:?}");
         for process in of_role {
-            process.send(Signal::SIGKILL).unwrap();
+            process.send(signal).unwrap();
         }
         at
     }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
-use sd_notify::NotifyState;
 
 use super::turn::{Daemon, Source};
-use crate::engine::HolderTime;
+use crate::host::systemd::Systemd;
 use crate::keeper::core::Input;
 
 /// Datagrams taken from one socket at one time; the rest waits for the next turn.
@@ -55,6 +54,7 @@ impl Daemon {
                 continue;
             }
             tracing::info!("signal {}: an orderly end is wanted", signal.ssi_signo);
+            self.shown.leaving();
             self.take(Input::Terminate);
         }
     }
@@ -85,35 +85,45 @@ impl Daemon {
     }
 }
 
-/// The service manager that started the keeper, if one did.
-pub(super) struct Supervisor {
-    /// It wants to hear from the keeper within this time.
-    watchdog: Option<Duration>,
-    petted: Cell<HolderTime>,
+/// What the service manager shows of the keeper, if one started it.
+pub(super) struct Shown {
+    systemd: Systemd,
+    /// What it was told last: whether there is a lease, and how many programs.
+    last: Cell<Option<(bool, usize)>>,
+    leaving: Cell<bool>,
 }
 
-impl Supervisor {
-    /// Says that the keeper is ready. Failing to say so is the service manager's to report.
-    pub(super) fn ready() -> Self {
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
-        Self { watchdog: sd_notify::watchdog_enabled(), petted: Cell::new(HolderTime::default()) }
+impl Shown {
+    pub(super) fn new(systemd: Systemd) -> Self {
+        Self { systemd, last: Cell::new(None), leaving: Cell::new(false) }
+    }
+
+    /// Says that the keeper is ready: its socket listens, and nothing of an earlier life is left.
+    pub(super) fn ready(&self) {
+        self.systemd.ready();
     }
 
     /// The longest wait between two turns.
-    pub(super) fn pet_every(&self) -> Duration {
-        self.watchdog.map_or(WAIT_MAX, |within| (within / 3).min(WAIT_MAX))
+    pub(super) fn turn_within(&self) -> Duration {
+        self.systemd.turn_within().map_or(WAIT_MAX, |within| within.min(WAIT_MAX))
     }
 
-    /// Says that the loop turns.
-    pub(super) fn pet(&self, now: HolderTime) {
-        if self.watchdog.is_some() && now.since(self.petted.get()) >= self.pet_every() {
-            self.petted.set(now);
-            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    /// Says that the loop turns, and what it has come to.
+    pub(super) fn turned(&self, leased: bool, programs: usize) {
+        if self.last.replace(Some((leased, programs))) != Some((leased, programs)) {
+            let leaving = if self.leaving.get() { "stopping; " } else { "" };
+            let lease = if leased { "lease held" } else { "no lease" };
+            let plural = if programs == 1 { "" } else { "s" };
+            self.systemd.status(&format!("{leaving}{lease}, {programs} program{plural}"));
         }
+        self.systemd.turned();
     }
 
-    /// Says that the keeper ends because it was told to.
-    pub(super) fn leaving(&self) {
-        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    /// Says that the keeper is to end.
+    fn leaving(&self) {
+        if !self.leaving.replace(true) {
+            self.last.set(None);
+            self.systemd.stopping();
+        }
     }
 }

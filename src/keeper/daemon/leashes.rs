@@ -40,6 +40,11 @@ impl Leashes {
         Self { inits, exe: Path::new(OWN_EXE).to_owned(), live, numbers, last_number: 0 }
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.live.len()
+    }
+
     /// Starts a leash for a program. Answers its number, to be watched.
     ///
     /// # Errors

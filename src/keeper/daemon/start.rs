@@ -15,6 +15,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::addresses::Addresses;
 use super::agent_end::AgentEnd;
+use super::attend::Shown;
 use super::inits::Inits;
 use super::leashes::{Leashes, OWN_EXE};
 use super::turn::Daemon;
@@ -22,6 +23,7 @@ use super::{KeeperError, Options, file, lock, system};
 use crate::config;
 use crate::host::clock::{Clock, boot_now};
 use crate::host::sched::{KEEPER_PRIORITY, Scheduling, lock_memory, prefer_fifo, protect_from_oom};
+use crate::host::systemd::Systemd;
 use crate::keeper::core::Settings;
 use crate::keeper::ip::{self, Event, IpWorker, Order, Setup};
 use crate::keeper::leash::{Leash, LeashEvent, leash_margin};
@@ -39,6 +41,7 @@ const TRIAL: Duration = Duration::from_secs(5);
 /// # Errors
 /// It did not start; nothing was changed that matters. Once it runs, only a fault of the system itself ends it.
 pub fn run(options: &Options) -> Result<(), KeeperError> {
+    let systemd = Systemd::of_environment();
     let run_dir = options.places.run_dir();
     DirBuilder::new().recursive(true).mode(RUN_MODE).create(&run_dir).map_err(file("make the directory", &run_dir))?;
     let _lock = lock::take(&run_dir)?;
@@ -51,7 +54,8 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
     prctl::set_child_subreaper(true).map_err(system("become the reaper of its leashes"))?;
 
     let inits = Inits::open(&run_dir)?;
-    await_inits(&inits, &signals)?;
+    await_inits(&inits, &signals, &systemd)?;
+    systemd.status("taking away what an earlier keeper left of addresses");
     let addresses = addresses(&run_dir, &clock, scheduling.is_fifo(), &signals)?;
     let fifo = scheduling.is_fifo() && trial(&signals)?;
     let word = if fifo { Scheduling::Fifo } else { Scheduling::BestEffort { refusal: String::new() } };
@@ -66,7 +70,7 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
         enforcement: options.enforcement,
     };
     tracing::info!(nonce = settings.nonce.0, scheduling = settings.scheduling, "keeper started");
-    Daemon::new(settings, clock, signals, agent, addresses, Leashes::new(inits))?.run()
+    Daemon::new(settings, clock, signals, agent, addresses, Leashes::new(inits), Shown::new(systemd))?.run()
 }
 
 /// Signals that ask for an orderly end, and the one that asks for nothing here.
@@ -123,7 +127,7 @@ fn raise_limit(resource: Resource) {
 
 /// Waits until nothing of an earlier life runs. They have been told to die by the kernel; one that cannot die yet is
 /// waited for, however long it takes: until then nobody may say that the node is clean.
-fn await_inits(inits: &Inits, signals: &SignalFd) -> Result<(), KeeperError> {
+fn await_inits(inits: &Inits, signals: &SignalFd, systemd: &Systemd) -> Result<(), KeeperError> {
     loop {
         let left = inits.left()?;
         if left.is_empty() {
@@ -131,6 +135,7 @@ fn await_inits(inits: &Inits, signals: &SignalFd) -> Result<(), KeeperError> {
         }
         let what = format!("{} namespaces with programs that have not ended", left.len());
         tracing::warn!("waiting for {what}");
+        systemd.status(&format!("waiting for {what}, left by an earlier keeper"));
         for init in &left {
             // It may have ended meanwhile.
             let _ = init.kill();

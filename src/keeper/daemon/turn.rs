@@ -11,6 +11,7 @@ use nix::sys::signalfd::SignalFd;
 
 use super::addresses::Addresses;
 use super::agent_end::{AgentEnd, Lost};
+use super::attend::Shown;
 use super::leashes::Leashes;
 use super::links::Links;
 use super::{KeeperError, system};
@@ -71,6 +72,9 @@ pub(super) struct Daemon {
     pub(super) addresses: Addresses,
     pub(super) leashes: Leashes,
     pub(super) links: Links,
+    pub(super) shown: Shown,
+    /// Whether the guard was told of a lease last.
+    leased: bool,
     /// What the effects of one input have brought, to be taken before anything else.
     pub(super) inputs: VecDeque<Input>,
     bind_at: Option<HolderTime>,
@@ -87,6 +91,7 @@ impl Daemon {
         agent: AgentEnd,
         addresses: Addresses,
         leashes: Leashes,
+        shown: Shown,
     ) -> Result<Self, KeeperError> {
         let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system("make a poll set"))?;
         let core = Core::new(settings, now(&clock));
@@ -100,6 +105,8 @@ impl Daemon {
             addresses,
             leashes,
             links,
+            shown,
+            leased: false,
             inputs,
             bind_at: None,
             skew_told: false,
@@ -120,10 +127,10 @@ impl Daemon {
 
     /// Turns until the core says that everything is down.
     pub(super) fn run(mut self) -> Result<(), KeeperError> {
-        let supervisor = super::attend::Supervisor::ready();
         let mut ready = [EpollEvent::empty(); READY_MAX];
+        self.shown.ready();
         while !self.done {
-            let count = match self.poll.wait(&mut ready, self.timeout(supervisor.pet_every())) {
+            let count = match self.poll.wait(&mut ready, self.timeout(self.shown.turn_within())) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => 0,
                 Err(why) => return Err(KeeperError::System { what: "wait for what comes", why }),
@@ -134,9 +141,8 @@ impl Daemon {
             self.take(Input::Tick);
             self.bind_again();
             self.mind_skew();
-            supervisor.pet(self.clock.now().holder);
+            self.shown.turned(self.leased, self.leashes.count());
         }
-        supervisor.leaving();
         tracing::info!("keeper ends, with everything down");
         Ok(())
     }
@@ -196,7 +202,10 @@ impl Daemon {
             Effect::StartAddress { place, ip } => self.inputs.extend(self.addresses.start(place, ip)),
             Effect::StopAddress { place } => self.inputs.extend(self.addresses.stop(place)),
             Effect::Announce => self.addresses.announce(),
-            Effect::Lease { until, ttl } => self.addresses.set_lease(until, ttl),
+            Effect::Lease { until, ttl } => {
+                self.leased = until.is_some();
+                self.addresses.set_lease(until, ttl);
+            }
             Effect::Exit => self.done = true,
         }
     }
