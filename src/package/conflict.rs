@@ -40,7 +40,8 @@ pub fn conflicts<'p>(package: &Package, others: impl IntoIterator<Item = &'p Pac
     found
 }
 
-fn addresses(package: &Package) -> impl Iterator<Item = (&ResourceName, IpAddr)> {
+/// Its floating addresses, each with its resource.
+pub fn addresses(package: &Package) -> impl Iterator<Item = (&ResourceName, IpAddr)> {
     package.resources.iter().filter_map(|resource| match &resource.kind {
         Kind::Ip(ip) => Some((&resource.name, ip.address)),
         Kind::Program(_) => None,

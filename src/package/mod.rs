@@ -11,7 +11,7 @@ pub mod problem;
 pub mod text;
 pub mod units;
 
-pub use conflict::{Conflict, conflicts};
+pub use conflict::{Conflict, addresses, conflicts};
 pub use definition::{IpResource, Kind, Package, ProgramResource, Resource};
 pub use name::{BadName, NodeName, PackageName, ResourceName};
 pub use parse::parse;

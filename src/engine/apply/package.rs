@@ -1,13 +1,12 @@
 //! Definitions, and what operators want of packages (design section 9, "CLI verbs").
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use super::step::{Line, Step};
 use crate::engine::command::{PACKAGES_MAX, StopScope};
-use crate::engine::state::{Desired, Eligibility, PackageEntry};
+use crate::engine::state::{Desired, Eligibility, Node, PackageEntry};
 use crate::engine::{LogIndex, Rejected, Reply, Token};
-use crate::package::{Kind, NodeName, Package, PackageName};
+use crate::package::{NodeName, Package, PackageName, addresses, conflicts};
 
 /// Stores a new definition, halted, or replaces one at a given revision.
 pub(super) fn define(step: &mut Step, definition: &Package, replaces: Option<LogIndex>) -> Result<Reply, Rejected> {
@@ -60,67 +59,71 @@ fn redefined(step: &Step, mut entry: PackageEntry, definition: &Package, revisio
     entry
 }
 
+/// Everything that is wrong with a definition in this cluster, each problem on a line of its own.
 fn check_definition(step: &Step, definition: &Package) -> Result<(), Rejected> {
     let name = &definition.name;
+    let mut problems = Vec::new();
     if !step.state.packages.contains_key(name) && step.state.packages.len() >= PACKAGES_MAX {
-        return Err(Rejected::Invalid(format!("there are {PACKAGES_MAX} packages already; delete one first")));
+        problems.push(format!("there are {PACKAGES_MAX} packages already; delete one first"));
     }
-    check_nodes(step, definition)?;
-    let mut resources = BTreeSet::new();
-    if definition.resources.is_empty() {
-        return Err(Rejected::Invalid(format!("package '{name}' has no resources")));
-    }
-    if let Some(twice) = definition.resources.iter().find(|r| !resources.insert(&r.name)) {
-        return Err(Rejected::Invalid(format!("package '{name}' has two resources named '{}'", twice.name)));
-    }
-    check_addresses(step, definition)
+    check_nodes(step, definition, &mut problems);
+    check_resources(definition, &mut problems);
+    check_addresses(step, definition, &mut problems);
+    if problems.is_empty() { Ok(()) } else { Err(Rejected::Invalid(problems.join("\n"))) }
 }
 
-fn check_nodes(step: &Step, definition: &Package) -> Result<(), Rejected> {
+fn check_nodes(step: &Step, definition: &Package, problems: &mut Vec<String>) {
     let name = &definition.name;
     if definition.nodes.is_empty() {
-        return Err(Rejected::Invalid(format!("package '{name}' lists no nodes")));
+        problems.push(format!("package '{name}' lists no nodes"));
     }
     let known: BTreeSet<&NodeName> = step.state.nodes.values().map(|n| &n.name).collect();
     let unknown: Vec<NodeName> = definition.nodes.iter().filter(|n| !known.contains(n)).cloned().collect();
     if !unknown.is_empty() {
         let known: Vec<NodeName> = known.into_iter().cloned().collect();
         let (unknown, known) = (unknown.join_names(), known.join_names());
-        let why = format!("package '{name}' lists {unknown}, not in this cluster; the cluster's nodes are {known}");
-        return Err(Rejected::Invalid(why));
+        problems
+            .push(format!("package '{name}' lists {unknown}, not in this cluster; the cluster's nodes are {known}"));
     }
     let listed: BTreeSet<&NodeName> = definition.nodes.iter().collect();
     if listed.len() != definition.nodes.len() {
-        return Err(Rejected::Invalid(format!("package '{name}' lists a node twice")));
+        problems.push(format!("package '{name}' lists a node twice"));
     }
     let owner = step.state.packages.get(name).and_then(|entry| entry.owner.as_ref());
-    match owner.and_then(|o| step.name(o.node)) {
-        Some(owner) if !listed.contains(&owner) => Err(Rejected::Invalid(format!(
-            "{owner} owns package '{name}' and is not in the new node list; `pkgctl move {name}` first"
-        ))),
-        Some(_) | None => Ok(()),
+    if let Some(owner) = owner.and_then(|o| step.name(o.node)).filter(|owner| !listed.contains(owner)) {
+        problems
+            .push(format!("{owner} owns package '{name}' and is not in the new node list; `pkgctl move {name}` first"));
     }
 }
 
-fn check_addresses(step: &Step, definition: &Package) -> Result<(), Rejected> {
-    let mut own = BTreeSet::new();
-    if let Some(twice) = addresses(definition).find(|address| !own.insert(*address)) {
-        return Err(Rejected::Invalid(format!("package '{}' has the address {twice} twice", definition.name)));
+fn check_resources(definition: &Package, problems: &mut Vec<String>) {
+    let name = &definition.name;
+    if definition.resources.is_empty() {
+        problems.push(format!("package '{name}' has no resources"));
     }
-    let others = step.state.packages.iter().filter(|(name, _)| **name != definition.name);
-    for (other, entry) in others {
-        if let Some(address) = addresses(&entry.definition).find(|address| own.contains(address)) {
-            return Err(Rejected::Invalid(format!("package '{other}' already has the address {address}")));
+    let mut seen = BTreeSet::new();
+    for twice in definition.resources.iter().filter(|r| !seen.insert(&r.name)) {
+        problems.push(format!("package '{name}' has two resources named '{}'", twice.name));
+    }
+}
+
+fn check_addresses(step: &Step, definition: &Package, problems: &mut Vec<String>) {
+    let mut own = BTreeSet::new();
+    for (resource, address) in addresses(definition) {
+        if !own.insert(address) {
+            problems.push(format!("package '{}' has the address {address} twice", definition.name));
+        }
+        let is_its = |node: &&Node| node.address.ip() == address || node.links.iter().any(|link| link.ip() == address);
+        if let Some(node) = step.state.nodes.values().find(is_its) {
+            problems.push(format!(
+                "{address} of resource '{resource}' is the address of node {} itself; a floating address is one that \
+                 no machine has",
+                node.name
+            ));
         }
     }
-    Ok(())
-}
-
-fn addresses(definition: &Package) -> impl Iterator<Item = IpAddr> {
-    definition.resources.iter().filter_map(|resource| match &resource.kind {
-        Kind::Ip(ip) => Some(ip.address),
-        Kind::Program(_) => None,
-    })
+    let others = step.state.packages.values().map(|entry| &entry.definition);
+    problems.extend(conflicts(definition, others).iter().map(ToString::to_string));
 }
 
 /// Forgets a package that is halted and owned by nobody.

@@ -37,7 +37,20 @@ fn unknown_nodes_are_refused_with_those_that_are_known() {
 fn an_address_belongs_to_one_package() {
     let mut log = Log::three();
     let why = log.refused(define(package("p2", "10.0.0.100", &[0]), None)).to_string();
-    assert_eq!(why, "package 'p1' already has the address 10.0.0.100");
+    assert!(why.starts_with("10.0.0.100 of resource 'ip' is the address of 'ip' in package 'p1' already"), "{why}");
+    let itself = log.state.nodes.values().next().unwrap().address.ip().to_string();
+    let why = log.refused(define(package("p2", &itself, &[0]), None)).to_string();
+    assert!(why.contains("is the address of node n1 itself"), "{why}");
+}
+
+#[test]
+fn every_problem_of_a_definition_is_told_at_once() {
+    let mut log = Log::three();
+    let mut bad = package("p2", "10.0.0.100", &[0, 7]);
+    bad.nodes.push(node_name(0));
+    bad.resources[1].name = bad.resources[0].name.clone();
+    let why = log.refused(define(bad, None)).to_string();
+    assert_eq!(why.lines().count(), 4, "{why}");
 }
 
 #[test]
