@@ -11,7 +11,7 @@ use super::admission::Admission;
 use super::calls::Calls;
 use super::doorway::Doorway;
 use super::platform::HostPlatform;
-use super::{DiskFailed, Start};
+use super::{DiskFailed, Start, logs};
 use crate::agent::{Agent, Parts};
 use crate::api::routes::routes;
 use crate::host::keeper_link::{self, KeeperStart};
@@ -58,12 +58,15 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         router,
     };
     let serving = tokio::spawn(listener.serve(ServerTls::new(&credentials)?, doors));
+    let log_dir = start.places.log_dir();
+    let rotating = tokio::spawn(logs::rotate(vec![log_dir.join("packages"), log_dir]));
     start.systemd.ready();
     tracing::info!(node = %start.name, id = %me, listen = %start.listen, "member of the cluster");
     let outcome = until_told(&agent).await;
     start.systemd.stopping();
     hand_over(&agent).await;
     serving.abort();
+    rotating.abort();
     agent.consensus.shutdown().await;
     outcome
 }

@@ -4,11 +4,12 @@
 //! - `member`: a node in a cluster: consensus, keeper, agent, listeners.
 //! - `platform`: the real world around an agent.
 //! - `admission`: letting others join; `calls`: requests of other members.
-//! - `doorway`: one local socket for both lives.
+//! - `doorway`: one local socket for both lives. `logs`: rotation of logs.
 
 mod admission;
 mod calls;
 mod doorway;
+mod logs;
 mod member;
 mod passive;
 mod platform;
