@@ -59,6 +59,8 @@ impl Scenario {
                 let members = self.ids(names.iter().copied());
                 self.state.lease_sets.insert(SetId(id.parse().unwrap()), members);
             }
+            ["leaving", names @ ..] => self.state.leaving = self.ids(names.iter().copied()),
+            ["retired", id] => drop(self.state.lease_sets.remove(&SetId(id.parse().unwrap()))),
             ["retirable", id] => self.seen.retirable = Some(SetId(id.parse().unwrap())),
             ["ready", names @ ..] => self.seen.ready = self.ids(names.iter().copied()),
             ["reaches", host, names @ ..] => {

@@ -162,6 +162,7 @@ impl<P: Platform> Brain<P> {
             Step::Collect(session) => self.collect(session, now),
             Step::AddLearner { node, address } => self.change_raft(key, why, RaftChange::Learner(node, address)),
             Step::Promote(node) => self.change_raft(key, why, RaftChange::Voter(node)),
+            Step::Remove(node) => self.change_raft(key, why, RaftChange::Remove(node)),
             Step::AskReach { members, hosts } => self.ask_reach(&members, hosts),
             Step::Confirm { old, newer, keepers } => self.confirm(old, newer, keepers, now),
         }
@@ -193,6 +194,7 @@ impl<P: Platform> Brain<P> {
             let result = match change {
                 RaftChange::Learner(node, address) => consensus.add_learner(node, address).await,
                 RaftChange::Voter(node) => consensus.promote(node).await,
+                RaftChange::Remove(node) => consensus.remove(node).await,
             };
             if let Err(error) = &result {
                 tracing::warn!(key, %error, "membership change did not complete; it is tried again");
@@ -263,6 +265,7 @@ impl<P: Platform> Brain<P> {
 enum RaftChange {
     Learner(NodeId, SocketAddr),
     Voter(NodeId),
+    Remove(NodeId),
 }
 
 fn agreement(collector: &Collector, state: &crate::engine::State) -> Option<Agreement> {

@@ -63,6 +63,9 @@ impl From<Rejected> for Refusal {
             | Rejected::TokenUnknown
             | Rejected::TokenExpired
             | Rejected::NameTaken { .. }
+            | Rejected::NodeLeaving { .. }
+            | Rejected::NodeUp { .. }
+            | Rejected::LastVoter { .. }
             | Rejected::AddressTaken { .. }
             | Rejected::NodeNotListed { .. }
             | Rejected::NotHalted { .. }

@@ -71,6 +71,9 @@ pub struct NodeStatus {
     pub owns: BTreeSet<String>,
     /// Whether it is silent, as far as the answering node hears.
     pub silent: bool,
+    /// Whether it is being removed.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// `GET /v1/packages/P`.
@@ -143,6 +146,13 @@ pub struct Moving {
     pub from: NodeName,
     /// The owner to be.
     pub to: NodeName,
+}
+
+/// `POST /v1/cluster/remove`: gives up a node that is down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RemoveRequest {
+    /// Its name.
+    pub node: NodeName,
 }
 
 /// What a change answers.

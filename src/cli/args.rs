@@ -52,11 +52,13 @@ pub enum Verb {
     Move(Move),
     /// Let a node on which a package failed be tried again
     Clear(Clear),
+    /// Forget a package that is halted
+    Delete(Delete),
     /// Show the cluster and its packages, or one package in detail
     Status(Status),
     /// Show what a package's programs, and pkgctl about it, wrote on this node
     Logs(Logs),
-    /// Make a cluster, join one, or make a join token
+    /// Make a cluster, join one, make a join token, remove a lost node
     #[command(subcommand)]
     Cluster(Cluster),
     /// This node as a whole
@@ -153,6 +155,13 @@ pub struct Clear {
     pub node: NodeName,
 }
 
+/// `pkgctl delete`.
+#[derive(Debug, Parser)]
+pub struct Delete {
+    /// The package
+    pub package: PackageName,
+}
+
 /// `pkgctl status`.
 #[derive(Debug, Parser)]
 pub struct Status {
@@ -182,8 +191,20 @@ pub enum Cluster {
     Join(ClusterJoin),
     /// Print a token with which one node can join within an hour
     Token,
+    /// Give up a node that is down for good; it can come back as a new node
+    Remove(ClusterRemove),
     /// Show the cluster and its members
     Status,
+}
+
+/// `pkgctl cluster remove`.
+#[derive(Debug, Parser)]
+pub struct ClusterRemove {
+    /// The node
+    pub node: NodeName,
+    /// Do not wait until it is forgotten
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// `pkgctl cluster init`.

@@ -1,20 +1,29 @@
 //! The way to an agent, and its answers as values or as what a verb says when it fails.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::args::Args;
 use super::exit::Failed;
+use super::print::Out;
 use crate::api::types::Failure;
 use crate::config::Places;
-use crate::net::http::{Answer, Endpoint, HttpError};
+use crate::net::http::{ANSWER_TIME_MAX, Answer, Endpoint, HttpError};
+
+/// How long an answer to a question may take; no question asks to wait for more than a few seconds.
+const GET_WITHIN: Duration = Duration::from_secs(20);
+/// After this a word is said.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// An agent to talk to.
 #[derive(Clone, Debug)]
 pub struct Client {
     endpoint: Endpoint,
+    out: Out,
     /// Where this installation's files lie.
     pub places: Places,
 }
@@ -25,7 +34,7 @@ impl Client {
         let places = Places::under(args.root.as_deref());
         let named = args.socket.clone().or_else(|| std::env::var_os("PKGCTL_SOCKET").map(PathBuf::from));
         let socket = named.unwrap_or_else(|| places.api_socket());
-        Ok(Self { endpoint: Endpoint::Unix(socket), places })
+        Ok(Self { endpoint: Endpoint::Unix(socket), out: Out::new(args.json), places })
     }
 
     /// GET.
@@ -57,8 +66,22 @@ impl Client {
     }
 
     async fn send(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Result<Answer, Failed> {
-        self.endpoint.request(method, path, body).await.map_err(|error| match error {
+        let changes_nothing = method == "GET";
+        let within = if changes_nothing { GET_WITHIN } else { ANSWER_TIME_MAX };
+        let asking = self.endpoint.request_within(within, method, path, body);
+        tokio::pin!(asking);
+        let answer = match timeout(PATIENCE, &mut asking).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                self.out.progress("(the agent has not answered yet)");
+                asking.await
+            }
+        };
+        answer.map_err(|error| match error {
             HttpError::Unreachable { .. } => Failed::unreachable(error.to_string()),
+            HttpError::Lost { why } if changes_nothing => Failed::unreachable(format!(
+                "{why}; nothing was changed. Is the agent stuck? `systemctl status pkgctl-agent`"
+            )),
             HttpError::Lost { .. } => Failed::unknown(error.to_string()),
         })
     }

@@ -10,10 +10,15 @@ use super::client::Client;
 use super::exit::Failed;
 use super::print::Out;
 use super::status::warnings;
-use crate::api::types::{ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, Progress, Status};
+use crate::api::types::{
+    Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, Progress, RemoveRequest, Status,
+};
+use crate::package::NodeName;
 
-/// How long a join may take until this node votes.
-const JOIN_WITHIN: Duration = Duration::from_secs(60);
+/// How long a join may take until the node votes, and a removal until it is forgotten.
+const CHANGE_WITHIN: Duration = Duration::from_secs(60);
+/// How long the session of a silent node may take to expire.
+const LAPSE_WITHIN: Duration = Duration::from_secs(15);
 /// How long one question for changes may wait.
 const STEP_MS: u64 = 500;
 
@@ -23,6 +28,7 @@ pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result
         args::Cluster::Init(init) => found(client, out, init).await,
         args::Cluster::Join(join) => enter(client, out, join).await,
         args::Cluster::Token => token(client, out).await,
+        args::Cluster::Remove(remove) => give_up(client, out, remove).await,
         args::Cluster::Status => members(client, out).await,
     }
 }
@@ -63,13 +69,78 @@ async fn token(client: &Client, out: &Out) -> Result<(), Failed> {
     Ok(())
 }
 
+async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemove) -> Result<(), Failed> {
+    let name = &verb.node;
+    // A refusal would come a moment too early; when this takes too long, the answer says why.
+    let _ = timeout(LAPSE_WITHIN, wait_for_lapse(client, out, name)).await;
+    let request = RemoveRequest { node: name.clone() };
+    let changed: Changed = client.call("POST", "/v1/cluster/remove", &request).await?;
+    if verb.no_wait {
+        out.say(&format!("{name} is being removed; `pkgctl cluster status` shows how far it is"));
+        out.value(&changed);
+        return Ok(());
+    }
+    let shown = Cell::new(String::new());
+    match timeout(CHANGE_WITHIN, watch_removal(client, out, name, &shown)).await {
+        Ok(removed) => removed?,
+        Err(_) => {
+            return Err(Failed::waiting(format!(
+                "{name} is still being removed ({}) after {CHANGE_WITHIN:?}; it goes on without this command: \
+                 `pkgctl cluster status` shows how",
+                shown.take()
+            )));
+        }
+    }
+    out.say(&format!("{name} is removed; `pkgctl cluster join` brings that machine back as a new node"));
+    out.value(&changed);
+    Ok(())
+}
+
+/// A node that has just fallen silent has its session until that lapses.
+async fn wait_for_lapse(client: &Client, out: &Out, name: &NodeName) -> Result<(), Failed> {
+    let (mut seen, mut told) = (0, false);
+    loop {
+        let status: Status = client.get("/v1/status").await?;
+        let lapsing = status.cluster.iter().flat_map(|c| &c.nodes).any(|n| n.name == *name && n.silent);
+        if !lapsing {
+            return Ok(());
+        }
+        if !told {
+            out.progress(&format!("  waiting until the lease of {name} has run out"));
+            told = true;
+        }
+        let path = format!("/v1/changes?after={seen}&within_ms={STEP_MS}");
+        seen = client.get::<Progress>(&path).await?.applied.0;
+    }
+}
+
+async fn watch_removal(client: &Client, out: &Out, name: &NodeName, shown: &Cell<String>) -> Result<(), Failed> {
+    let mut seen = 0;
+    loop {
+        let status: Status = client.get("/v1/status").await?;
+        let node = status.cluster.iter().flat_map(|c| &c.nodes).find(|n| n.name == *name && n.leaving);
+        let Some(node) = node else { return Ok(()) };
+        let step = match (node.lease_voter, node.voter) {
+            (true, _) => "the lease set without it is being prepared",
+            (false, true) => "the lease set with it is being retired",
+            (false, false) => "it has no vote any more",
+        };
+        if step != shown.take() {
+            out.progress(&format!("  {step}"));
+        }
+        shown.set(step.to_owned());
+        let path = format!("/v1/changes?after={seen}&within_ms={STEP_MS}");
+        seen = client.get::<Progress>(&path).await?.applied.0;
+    }
+}
+
 /// Waits until this node votes, and the lease set before it is retired; shows each step.
 async fn wait_for_vote(client: &Client, out: &Out) -> Result<(), Failed> {
     let shown = Cell::new(String::new());
-    match timeout(JOIN_WITHIN, watch_steps(client, out, &shown)).await {
+    match timeout(CHANGE_WITHIN, watch_steps(client, out, &shown)).await {
         Ok(voted) => voted,
         Err(_) => Err(Failed::waiting(format!(
-            "this node is {} after {JOIN_WITHIN:?}; it goes on without this command: `pkgctl cluster status` shows how",
+            "this node is {} after {CHANGE_WITHIN:?}; it goes on without this command: `pkgctl cluster status` shows how",
             shown.take()
         ))),
     }
@@ -124,6 +195,7 @@ async fn members(client: &Client, out: &Out) -> Result<(), Failed> {
 fn rows(cluster: &ClusterStatus) -> Vec<Vec<String>> {
     let row = |n: &crate::api::types::NodeStatus| {
         let role = match (cluster.leader.as_ref() == Some(&n.name), n.voter) {
+            _ if n.leaving => "being removed",
             (true, _) => "leader",
             (false, true) => "voter",
             (false, false) => "learner",
@@ -131,7 +203,7 @@ fn rows(cluster: &ClusterStatus) -> Vec<Vec<String>> {
         let session = match (n.session, n.silent) {
             (Some(id), true) => format!("{id} (silent)"),
             (Some(id), false) => id.to_string(),
-            (None, _) => "-".to_owned(),
+            (None, _) => "down".to_owned(),
         };
         let owns: Vec<&str> = n.owns.iter().map(String::as_str).collect();
         vec![n.name.to_string(), n.id.to_string(), n.address.to_string(), role.to_owned(), session, owns.join(" ")]

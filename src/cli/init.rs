@@ -1,12 +1,17 @@
 //! `pkgctl init P`: stores the definition of P's file. Nothing changes until every problem of the file is solved.
+//! `pkgctl delete P` forgets it.
 
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use super::args;
 use super::client::Client;
 use super::exit::Failed;
 use super::print::Out;
 use crate::api::types::{Changed, DefineRequest, PackageDetail};
+use crate::package::file::sheet::FILE_MAX_BYTES;
 use crate::package::{Package, PackageName, diff, parse, restart_needed};
 
 /// Stores a definition, shows a difference, or finds that there is none.
@@ -29,6 +34,17 @@ pub async fn init(client: &Client, out: &Out, verb: &args::Init) -> Result<(), F
     check_update(verb, &stored, &definition)?;
     let changed = define(client, &definition, Some(&stored)).await?;
     out.say(&format!("package '{name}' is updated"));
+    out.value(&changed);
+    Ok(())
+}
+
+/// Forgets a stored definition; its file, if there is one, stays.
+pub async fn delete(client: &Client, out: &Out, verb: &args::Delete) -> Result<(), Failed> {
+    let name = &verb.package;
+    let stored: PackageDetail = client.get(&format!("/v1/packages/{name}")).await?;
+    let path = format!("/v1/packages/{name}?revision={}", stored.view.revision);
+    let changed: Changed = client.call("DELETE", &path, &serde_json::json!({})).await?;
+    out.say(&format!("package '{name}' is forgotten"));
     out.value(&changed);
     Ok(())
 }
@@ -60,8 +76,7 @@ fn check_update(verb: &args::Init, stored: &PackageDetail, definition: &Package)
 fn load(client: &Client, verb: &args::Init) -> Result<Package, Failed> {
     let path = find(client, verb)?;
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(&path)
-        .map_err(|e| Failed::usage(format!("{shown} cannot be read: {e}; nothing was changed")))?;
+    let text = read(&path).map_err(|e| Failed::usage(format!("{shown} cannot be read: {e}; nothing was changed")))?;
     let definition = parse(&shown, &text).map_err(|problems| Failed::usage(problems.to_string()))?;
     if definition.name != verb.package {
         return Err(Failed::usage(format!(
@@ -70,6 +85,19 @@ fn load(client: &Client, verb: &args::Init) -> Result<Package, Failed> {
         )));
     }
     Ok(definition)
+}
+
+/// A file's text, if it is a file, and one byte more than the parser takes at most.
+fn read(path: &Path) -> io::Result<String> {
+    // Opening a fifo without a writer would wait for one.
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    file.take(FILE_MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn find(client: &Client, verb: &args::Init) -> Result<PathBuf, Failed> {

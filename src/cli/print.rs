@@ -1,6 +1,6 @@
 //! Everything that is printed: tables, progress, JSON. Colour only on a terminal.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -21,17 +21,22 @@ impl Out {
         Self { json, colour: !json && std::io::stdout().is_terminal() }
     }
 
+    /// Whether machines read.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
     /// A sentence for people; machines get their value at the end.
     pub fn say(self, text: &str) {
         if !self.json {
-            anstream::println!("{text}");
+            put(text);
         }
     }
 
     /// What is going on meanwhile; not part of the answer.
     pub fn progress(self, text: &str) {
         if !self.json {
-            anstream::eprintln!("{text}");
+            put_aside(text);
         }
     }
 
@@ -39,7 +44,7 @@ impl Out {
     pub fn value<T: Serialize>(self, value: &T) {
         if self.json {
             // Our own types always serialize; a failure would be a defect worth seeing.
-            anstream::println!("{}", serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")));
+            put(&serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}")));
         }
     }
 
@@ -48,7 +53,7 @@ impl Out {
         if self.json {
             self.value(&serde_json::json!({"ok": false, "exit": failed.number(), "message": failed.message}));
         } else {
-            anstream::eprintln!("pkgctl: {}", failed.message);
+            put_aside(&format!("pkgctl: {}", failed.message));
         }
     }
 
@@ -64,8 +69,8 @@ impl Out {
             }
         }
         let head: Vec<String> = head.iter().map(|h| (*h).to_owned()).collect();
-        anstream::println!("{}", self.bold(&line(&head, &widths)));
-        rows.iter().for_each(|row| anstream::println!("{}", line(row, &widths)));
+        put(&self.bold(&line(&head, &widths)));
+        rows.iter().for_each(|row| put(&line(row, &widths)));
     }
 
     fn bold(self, text: &str) -> String {
@@ -78,10 +83,21 @@ impl Out {
         let style = anstyle::AnsiColor::Yellow.on_default();
         match (self.json, self.colour) {
             (true, _) => {}
-            (false, true) => anstream::println!("{style}! {text}{style:#}"),
-            (false, false) => anstream::println!("! {text}"),
+            (false, true) => put(&format!("{style}! {text}{style:#}")),
+            (false, false) => put(&format!("! {text}")),
         }
     }
+}
+
+/// Writes a line. What was asked for has been done by then, and the exit code says so: an output that is full or closed
+/// must not hide it.
+fn put(text: &str) {
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+/// The same beside the answer.
+fn put_aside(text: &str) {
+    let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 fn line(cells: &[String], widths: &[usize]) -> String {

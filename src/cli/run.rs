@@ -6,6 +6,7 @@ use super::exit::Failed;
 use super::follow::{Verdict, follow};
 use super::print::Out;
 use crate::api::types::{Changed, NodeRequest};
+use crate::engine::Reply;
 use crate::engine::view::{PackageView, StateWord};
 
 /// `pkgctl run P [--node N]`.
@@ -44,7 +45,13 @@ pub fn running(view: &PackageView) -> Verdict {
 pub async fn clear(client: &Client, out: &Out, verb: &args::Clear) -> Result<(), Failed> {
     let request = NodeRequest { node: Some(verb.node.clone()) };
     let changed: Changed = client.call("POST", &format!("/v1/packages/{}/clear", verb.package), &request).await?;
-    out.say(&format!("package '{}' may be tried on {} again", verb.package, verb.node));
+    match changed.reply {
+        Reply::Already => out.say(&format!(
+            "package '{}' has not failed on {}: nothing to clear; `pkgctl run {}` makes a stopped node eligible again",
+            verb.package, verb.node, verb.package
+        )),
+        _ => out.say(&format!("package '{}' may be tried on {} again", verb.package, verb.node)),
+    }
     out.value(&changed);
     Ok(())
 }

@@ -114,6 +114,16 @@ pub enum Command {
         /// Names this attempt, so that a repeated request finds the id it was given.
         request: Nonce,
     },
+    /// An operator gives a node up that is down; what it has of votes goes step by step.
+    RemoveNode {
+        /// Its name.
+        node: NodeName,
+    },
+    /// A node that is being removed has no vote any more and is forgotten.
+    ForgetNode {
+        /// Which one.
+        node: NodeId,
+    },
     /// A voter's keeper began a new life, or forgets its fences (rules 9 and 11).
     VoterUp {
         /// Whose keeper.
@@ -281,13 +291,39 @@ pub enum Rejected {
     #[error("the join token has expired; make a new one with `pkgctl cluster token` on a member")]
     TokenExpired,
     /// Another node has that name.
-    #[error("a node named '{name}' is already in the cluster; give this one another name with --name")]
+    #[error(
+        "a node named '{name}' is already in the cluster. If this is that machine, with its store lost: \
+         `pkgctl cluster remove {name}` on a member, then join again; else give this one another `name` in agent.toml"
+    )]
     NameTaken {
         /// The name.
         name: NodeName,
     },
+    /// It is being removed.
+    #[error("node '{name}' is still being removed; try again in a few seconds")]
+    NodeLeaving {
+        /// Which one.
+        name: NodeName,
+    },
+    /// It lives, and is not given up.
+    #[error(
+        "{name} is up: it has a live session. Stop pkgctl there first (`pkgctl node leave`, then `systemctl stop \
+         pkgctl-agent pkgctl-keeper`), then remove it"
+    )]
+    NodeUp {
+        /// Which one.
+        name: NodeName,
+    },
+    /// Nobody else votes.
+    #[error("{name} is the last voter; a cluster cannot go on without one")]
+    LastVoter {
+        /// Which one.
+        name: NodeName,
+    },
     /// Another node has that address.
-    #[error("node '{name}' already has the address {address}")]
+    #[error(
+        "node '{name}' already has the address {address}; if it is gone, `pkgctl cluster remove {name}` on a member"
+    )]
     AddressTaken {
         /// Who has it.
         name: NodeName,

@@ -39,7 +39,7 @@ impl Placement {
     /// `n1 failed here (…), n2 is silent`: why nobody can take it.
     pub fn reasons(&self) -> String {
         let each: Vec<String> = self.ruled_out.iter().map(|r| format!("{} {}", r.name, r.why)).collect();
-        if each.is_empty() { "its node list is empty".to_owned() } else { each.join(", ") }
+        if each.is_empty() { "every node of its list may".to_owned() } else { each.join(", ") }
     }
 }
 

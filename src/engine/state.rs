@@ -22,6 +22,10 @@ pub struct State {
     pub raft_voters: BTreeSet<NodeId>,
     /// Unused join tokens: digest → expiry.
     pub join_tokens: BTreeMap<String, WallMillis>,
+    /// Nodes that are being removed: their votes go first, then they are forgotten. Their ids are never used again
+    /// (rule 18).
+    #[serde(default)]
+    pub leaving: BTreeSet<NodeId>,
     /// Current life of each voter's keeper (rule 9).
     pub voter_lives: BTreeMap<NodeId, VoterLife>,
     /// Unretired lease sets, at most two (rule 15).

@@ -43,7 +43,10 @@ fn enter(pid: &str) -> Result<()> {
     if user(pid)? != user("self")? {
         spaces |= CloneFlags::CLONE_NEWUSER;
     }
-    Ok(setns(node, spaces)?)
+    let here = std::env::current_dir();
+    setns(node, spaces)?;
+    // Entering another mount namespace leads to its root; the machine's directories are there as well.
+    here.and_then(std::env::set_current_dir).or(Ok(()))
 }
 
 /// A process never changes its own process namespace, only its children's: so the command is a child.

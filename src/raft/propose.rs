@@ -49,7 +49,7 @@ pub enum ProposeError {
     /// Nobody took it in time. The command was not taken.
     #[error(
         "no leader took the command within {0:?}; it was not taken. Without a majority of voters nothing can be \
-         changed; running packages are not affected. `pkgctl status` shows who is missing", .within.duration()
+         changed, and packages run on only while a majority of keepers is there. `pkgctl status` shows who is missing", .within.duration()
     )]
     NoLeader {
         /// How long it was tried.

@@ -14,6 +14,8 @@ mod member;
 mod passive;
 mod platform;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -87,8 +89,11 @@ fn prepare(args: &args::Args, verb: &args::Agent) -> Result<Start> {
             places.config_file().display()
         );
     };
-    for dir in [places.state_dir(), places.run_dir(), places.log_dir().join("packages")] {
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    // The socket in the one may be a group's to use, and logs are for people to read; the state is nobody else's.
+    let run_and_logs = [places.run_dir(), places.log_dir().join("packages")].map(|dir| (dir, 0o755));
+    for (dir, mode) in run_and_logs.into_iter().chain([(places.state_dir(), 0o700)]) {
+        let made = DirBuilder::new().recursive(true).mode(mode).create(&dir);
+        made.with_context(|| format!("cannot make the directory {}", dir.display()))?;
     }
     Ok(Start {
         places,

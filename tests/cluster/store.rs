@@ -63,6 +63,28 @@ fn a_damaged_store_is_refused_with_what_to_do_and_a_lost_one_comes_back_as_a_new
     let console = bench.lab.console("n3");
     assert!(console.contains("cluster join"), "it says what to do: {console}");
     assert!(!console.contains("panicked"), "{console}");
+    bench.until("its absence is told", || {
+        bench.ctl("n1", &["status"]).contains("voters down: n3. The loss of one more stops")
+    });
+
+    // What it says to do: the state directory is moved away, the node given up and taken in again.
+    bench.lab.power_off("n3").unwrap();
+    let state = state(&bench, "n3");
+    fs::rename(&state, state.with_extension("damaged")).unwrap();
+    let id = |bench: &Bench| {
+        let nodes = bench.cluster()["cluster"]["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().find(|n| n["name"] == "n3").and_then(|n| n["id"].as_u64())
+    };
+    let old = id(&bench).unwrap();
+    let (code, said) = bench.try_ctl("n1", &["cluster", "remove", "n2"]);
+    assert!(code == 4 && said.contains("n2 is up"), "{code}: {said}");
+    bench.ctl("n1", &["cluster", "remove", "n3"]);
+    assert!(bench.ctl("n2", &["status"]).contains("two voters"));
+    bench.lab.power_on("n3").unwrap();
+    bench.join("n3");
+    bench.whole();
+    assert!(id(&bench).unwrap() > old, "under a new id");
+    assert!(bench.ctl("n3", &["status"]).contains("survives 1 failure"));
     bench.nothing_failed(watch);
 }
 

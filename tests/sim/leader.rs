@@ -103,7 +103,7 @@ impl World {
                 Step::Confirm { old, newer, keepers } => self.confirm(&mut leader, old, newer, keepers),
                 Step::AskReach { members, hosts } => self.ask_reach(&mut leader, &members, &hosts),
                 // The plots change Raft's voters themselves.
-                Step::AddLearner { .. } | Step::Promote(_) => {}
+                Step::AddLearner { .. } | Step::Promote(_) | Step::Remove(_) => {}
             }
         }
         self.ask(&mut leader);

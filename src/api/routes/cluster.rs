@@ -5,11 +5,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::body::By;
+use super::body::{Body, By};
 use super::packages::{change, choose};
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
-use crate::api::types::{IssuedToken, Moving};
+use crate::api::types::{Changed, IssuedToken, Moving, RemoveRequest};
 use crate::engine::Command;
 use crate::package::PackageName;
 
@@ -18,6 +18,15 @@ pub async fn token<D: Door>(State(door): State<D>, by: By) -> Result<Json<Issued
     let offer = door.new_token()?;
     let Json(_) = change(&door, Command::IssueToken { digest: offer.digest, expires: offer.expires }, by).await?;
     Ok(Json(IssuedToken { token: offer.token, valid_s: offer.valid_s }))
+}
+
+/// `POST /v1/cluster/remove`: gives up a node that is down.
+pub async fn remove<D: Door>(
+    State(door): State<D>,
+    by: By,
+    Body(request): Body<RemoveRequest>,
+) -> Result<Json<Changed>, Refusal> {
+    change(&door, Command::RemoveNode { node: request.node }, by).await
 }
 
 /// `POST /v1/cluster/init` and `…/join` on a node that is in a cluster.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::body::name;
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
+use crate::engine::Rejected;
 
 /// Most bytes in one answer.
 const CHUNK_MAX_BYTES: u64 = 256 << 10;
@@ -42,6 +43,9 @@ pub async fn log<D: Door>(
 ) -> Result<(HeaderMap, Vec<u8>), Refusal> {
     let package = name(&given)?;
     let path = door.log_file(&package);
+    if !path.exists() && door.read(|state| !state.packages.contains_key(&package)) {
+        return Err(Rejected::NoSuchPackage { package }.into());
+    }
     let looks = window.within_ms.min(WAIT_MAX_MS) / u64::try_from(LOOK_EVERY.as_millis()).unwrap_or(u64::MAX);
     let mut left = looks;
     loop {
@@ -70,7 +74,11 @@ async fn read(path: &FilePath, window: &Window) -> std::io::Result<(u64, Vec<u8>
     file.seek(SeekFrom::Start(offset)).await?;
     let mut bytes = Vec::new();
     file.take(CHUNK_MAX_BYTES).read_to_end(&mut bytes).await?;
-    Ok((offset, bytes))
+    // The end of a log begins with a whole line.
+    let cut = window.offset.is_none() && offset > 0;
+    let part = bytes.iter().position(|byte| *byte == b'\n').filter(|_| cut).map_or(0, |end| end + 1);
+    bytes.drain(..part);
+    Ok((offset + part as u64, bytes))
 }
 
 fn failed(path: &FilePath, error: &std::io::Error) -> Refusal {

@@ -35,6 +35,7 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/cluster/init", post(cluster::member_already))
         .route("/v1/cluster/join", post(cluster::member_already))
         .route("/v1/cluster/token", post(cluster::token::<D>))
+        .route("/v1/cluster/remove", post(cluster::remove::<D>))
         .route("/v1/node/leave", post(cluster::leave::<D>))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))

@@ -195,6 +195,11 @@ pub(super) fn choose(
     let Some(target) = found else {
         let why = match to {
             Some(to) if *to == from => format!("it is on {to} already"),
+            Some(to) if !entry.definition.nodes.contains(to) => {
+                let listed: Vec<&str> = entry.definition.nodes.iter().map(NodeName::as_str).collect();
+                format!("{to} is not in its list of nodes: {}", listed.join(", "))
+            }
+            Some(_) | None if placement.ruled_out.is_empty() => format!("{from} is the only node of its list"),
             Some(_) | None => placement.reasons(),
         };
         return Err(conflict(format!("package '{package}' stays on {from}: no other node can take it ({why})")));

@@ -1,5 +1,6 @@
 //! `status` and waiting for changes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
@@ -10,11 +11,12 @@ use crate::api::door::Door;
 use crate::api::failure::Refusal;
 use crate::api::local::Local;
 use crate::api::types::{ClusterStatus, NodeStatus, Progress, Status};
+use crate::engine::lease::majority;
 use crate::engine::planner::Note;
 use crate::engine::state::{Cluster, Node, State as ClusterState};
 use crate::engine::view::{PackageView, StateWord, package_view};
-use crate::engine::{LogIndex, NodeId};
-use crate::package::PackageName;
+use crate::engine::{LogIndex, NodeId, SessionId};
+use crate::package::{Millis, PackageName};
 use crate::raft::RaftStatus;
 
 /// Longest a request may wait for a change, in milliseconds.
@@ -46,14 +48,13 @@ fn view(state: &ClusterState, name: &PackageName, notes: &[Note]) -> Option<Pack
 }
 
 fn cluster_status(state: &ClusterState, cluster: &Cluster, raft: &RaftStatus, local: &Local) -> ClusterStatus {
-    let voters = state.raft_voters.len();
     ClusterStatus {
         id: cluster.id,
         name: cluster.name.clone(),
         profile: cluster.profile,
         leader: raft.leader.and_then(|(id, _)| state.nodes.get(&id)).map(|n| n.name.clone()),
         term: raft.term,
-        survives: voters.saturating_sub(1) / 2,
+        survives: there(state, local).len().saturating_sub(majority(state.raft_voters.len())),
         lease_sets_changing: state.lease_sets.len() > 1,
         warnings: warnings(state, raft, local),
         nodes: state.nodes.iter().map(|(id, node)| node_status(state, *id, node, local)).collect(),
@@ -71,28 +72,72 @@ fn node_status(state: &ClusterState, id: NodeId, node: &Node, local: &Local) -> 
         lease_voter: state.lease_sets.last_key_value().is_some_and(|(_, set)| set.contains(&id)),
         session,
         owns: owned.map(|(name, _)| name.to_string()).collect(),
-        silent: session.is_some_and(|s| local.silent.contains(&s)),
+        silent: session.is_some_and(|s| local.silent.contains(&s)) && id != local.node,
+        leaving: state.leaving.contains(&id),
     }
 }
 
-fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<String> {
+/// Raft's voters whose keepers are alive, as far as this node knows.
+fn there(state: &ClusterState, local: &Local) -> BTreeSet<NodeId> {
+    let heard = |id: &SessionId, node: NodeId| node == local.node || !local.silent.contains(id);
+    let live = |voter: &NodeId| state.sessions.iter().any(|(id, s)| s.node == *voter && heard(id, *voter));
+    state.raft_voters.iter().filter(|voter| live(voter)).copied().collect()
+}
+
+/// What the cluster cannot survive now, and why.
+fn losses(state: &ClusterState, local: &Local) -> Vec<String> {
+    let voters = state.raft_voters.len();
+    let absent: Vec<NodeId> = state.raft_voters.difference(&there(state, local)).copied().collect();
     let mut all = Vec::new();
-    match state.raft_voters.len() {
+    match voters {
         0 | 1 => all.push("one voter: it survives no failure; add two nodes with `pkgctl cluster join`".to_owned()),
         2 => all.push("two voters: it survives no failure, the loss of either stops the other; add a third".to_owned()),
         _ => {}
     }
+    if absent.is_empty() {
+        return all;
+    }
+    let name = |id: &NodeId| state.nodes.get(id).map_or_else(|| format!("node {id}"), |n| n.name.to_string());
+    let names: Vec<String> = absent.iter().map(name).collect();
+    let (names, left) = (names.join(", "), voters - absent.len());
+    let spare = left.saturating_sub(majority(voters));
+    all.push(match (left >= majority(voters), spare) {
+        (false, _) => format!(
+            "voters down: {names}. No majority is left ({left} of {voters}): nothing can be changed, and packages end \
+             with their leases"
+        ),
+        (true, 0) => format!("voters down: {names}. The loss of one more stops the cluster and its packages"),
+        (true, _) => format!("voters down: {names}"),
+    });
+    let waiting = state.nodes.keys().any(|id| !state.raft_voters.contains(id) && !state.leaving.contains(id));
+    if waiting {
+        all.push(format!(
+            "joining nodes get no vote while a voter is down: bring {names} back, or give it up with `pkgctl cluster remove`"
+        ));
+    }
+    all
+}
+
+fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<String> {
+    let mut all = losses(state, local);
     if state.lease_sets.len() > 1 {
         all.push("the voters are changing: an older lease set is being retired".to_owned());
     }
     if raft.leader.is_none() {
-        all.push("no leader is known to this node: packages run on under their leases, changes wait".to_owned());
+        all.push(
+            "no leader is known to this node: changes wait; packages run on while a majority of keepers is there"
+                .to_owned(),
+        );
     }
     if local.scheduling.as_deref() == Some("best-effort") {
         all.push("scheduling is best-effort on this node: programs are ended 150 ms before the lease".to_owned());
     }
     if local.keeper_version.is_none() {
         all.push("this node's keeper is not attached: it holds no lease and can own nothing".to_owned());
+    }
+    let lapsed = local.lease.session.is_none() || local.lease.over || local.lease.left == Millis(0);
+    if local.keeper_version.is_some() && lapsed {
+        all.push("this node's keeper holds no lease now: whatever ran here has ended".to_owned());
     }
     all.extend(local.keeper_version.iter().filter(|v| **v != local.agent_version).map(|v| {
         format!("this node's keeper is {v}, its agent {}: drain the node and restart the keeper", local.agent_version)

@@ -6,6 +6,7 @@ use super::step::{Line, Step};
 use crate::engine::command::{JOIN_TOKENS_MAX, NewNode};
 use crate::engine::state::{Cluster, Node};
 use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, WallMillis};
+use crate::package::NodeName;
 
 /// Length of a SHA-256 digest in hex.
 const DIGEST_CHARS: usize = 64;
@@ -63,8 +64,52 @@ pub(super) fn add_node(step: &mut Step, node: &NewNode, token: &str, request: No
     Ok(Reply::Node(id))
 }
 
+/// Gives a node up that is down. One that is up would go on owning packages while its votes are taken away.
+pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rejected> {
+    let Some(id) = step.state.nodes.iter().find(|(_, node)| node.name == *name).map(|(id, _)| *id) else {
+        let known: Vec<String> = step.state.nodes.values().map(|node| node.name.to_string()).collect();
+        let why = format!("there is no node '{name}'; the cluster's nodes are {}", known.join(", "));
+        return Err(Rejected::Invalid(why));
+    };
+    if step.state.leaving.contains(&id) {
+        return Ok(Reply::Already);
+    }
+    if step.state.sessions.values().any(|session| session.node == id) {
+        return Err(Rejected::NodeUp { name: name.clone() });
+    }
+    let others = step.state.raft_voters.iter().filter(|voter| **voter != id && !step.state.leaving.contains(voter));
+    if others.count() == 0 {
+        return Err(Rejected::LastVoter { name: name.clone() });
+    }
+    step.state.leaving.insert(id);
+    let why = format!("{name} (node {id}) is being removed by {}", step.by);
+    step.record(Line::new("removing", why).node(Some(name.clone())));
+    Ok(Reply::Node(id))
+}
+
+/// The last step of a removal: nothing of it counts any more.
+pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Rejected> {
+    if !step.state.leaving.contains(&node) {
+        return Ok(Reply::Already);
+    }
+    let name = step.member(node)?;
+    let votes = step.state.raft_voters.contains(&node) || step.state.lease_sets.values().any(|set| set.contains(&node));
+    if votes || step.state.sessions.values().any(|session| session.node == node) {
+        return Err(Rejected::Invalid(format!("{name} still has a vote or a session")));
+    }
+    step.state.leaving.remove(&node);
+    step.state.nodes.remove(&node);
+    step.state.voter_lives.remove(&node);
+    let why = format!("{name} (node {node}) is removed; it can come back as a new node only");
+    step.record(Line::new("removed", why).node(Some(name)));
+    Ok(Reply::Done)
+}
+
 fn is_new(step: &Step, node: &NewNode) -> Result<(), Rejected> {
-    for member in step.state.nodes.values() {
+    for (id, member) in &step.state.nodes {
+        if member.name == node.name && step.state.leaving.contains(id) {
+            return Err(Rejected::NodeLeaving { name: node.name.clone() });
+        }
         if member.name == node.name {
             return Err(Rejected::NameTaken { name: node.name.clone() });
         }

@@ -36,6 +36,9 @@ pub(super) fn register(
     supersedes: Option<SessionId>,
 ) -> Result<Reply, Rejected> {
     let name = step.member(node)?;
+    if step.state.leaving.contains(&node) {
+        return Err(Rejected::NodeLeaving { name });
+    }
     if !(TTL_MIN..=TTL_MAX).contains(&ttl) {
         return Err(Rejected::Invalid(format!("a lease time of {ttl} is not within {TTL_MIN} to {TTL_MAX}")));
     }

@@ -50,6 +50,8 @@ pub enum Step {
     },
     /// Give a learner that has caught up a vote in Raft.
     Promote(NodeId),
+    /// Take a node that is being removed out of Raft, vote and all.
+    Remove(NodeId),
     /// Find out which of these keepers are ready, and whom the hosts reach of them (rule 14).
     AskReach {
         /// The members of the set to come.
@@ -82,6 +84,7 @@ impl fmt::Display for Step {
             Step::Collect(session) => write!(f, "collect agreements to expire session {session}"),
             Step::AddLearner { node, address } => write!(f, "add learner {node} at {address}"),
             Step::Promote(node) => write!(f, "make {node} a voter"),
+            Step::Remove(node) => write!(f, "take {node} out of Raft"),
             Step::AskReach { members, hosts } => {
                 write!(f, "ask hosts {} whether they reach {}", ids(hosts), ids(members))
             }
@@ -103,9 +106,11 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Command::ClearFailure { package, node } => write!(f, "clear failure of {package} on {node}"),
         Command::AddLeaseSet { members, .. } => write!(f, "add lease set {}", ids(members)),
         Command::RetireLeaseSet { set } => write!(f, "retire lease set {set}"),
+        Command::ForgetNode { node } => write!(f, "forget node {node}"),
         other @ (Command::CreateCluster { .. }
         | Command::IssueToken { .. }
         | Command::AddNode { .. }
+        | Command::RemoveNode { .. }
         | Command::VoterUp { .. }
         | Command::Register { .. }
         | Command::DefinePackage { .. }

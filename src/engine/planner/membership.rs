@@ -1,17 +1,20 @@
-//! Joined nodes become learners, then voters; lease sets follow voters, one step at a time (rules 14, 15 and 17).
+//! Joined nodes become learners, then voters; lease sets follow voters, one step at a time (rules 14, 15 and 17). Removed
+//! nodes leave the lease sets first, then Raft, then the state.
 //!
 //! A step is decided only when the step before it is complete, so that at any time the state alone says where a change
 //! stands, and a new leader goes on from there.
 
+use std::collections::BTreeSet;
+
 use super::{Decision, Observations, Plan, Step, name_of};
 use crate::engine::lease::may_add;
-use crate::engine::{Command, NodeId, SetId, State};
+use crate::engine::{Command, NodeId, SessionId, SetId, State};
 
 /// The next step of a membership change, if one is due.
 pub(super) fn follow(state: &State, seen: &Observations, plan: &mut Plan) {
     let step = match lease_sets(state) {
         Sets::Two { old, newer } => Some(retire(state, seen, old, newer)),
-        Sets::Current => grow(state, seen),
+        Sets::Current => remove(state, seen).or_else(|| grow(state, seen)),
         Sets::Behind => next_set(state, seen),
     };
     plan.decisions.extend(step);
@@ -19,9 +22,9 @@ pub(super) fn follow(state: &State, seen: &Observations, plan: &mut Plan) {
 }
 
 enum Sets {
-    /// One set, and it is Raft's voters.
+    /// One set, and it is the voters that are to stay.
     Current,
-    /// None, or one that is not Raft's voters.
+    /// None, or one that is not.
     Behind,
     /// Two are unretired.
     Two { old: SetId, newer: SetId },
@@ -31,9 +34,29 @@ fn lease_sets(state: &State) -> Sets {
     let mut newest_first = state.lease_sets.iter().rev();
     match (newest_first.next(), newest_first.next()) {
         (Some((newer, _)), Some((old, _))) => Sets::Two { old: *old, newer: *newer },
-        (Some((_, members)), None) if *members == state.raft_voters => Sets::Current,
+        (Some((_, members)), None) if *members == staying(state) => Sets::Current,
         (Some(_), None) | (None, _) => Sets::Behind,
     }
+}
+
+/// Raft's voters without those that are being removed.
+fn staying(state: &State) -> BTreeSet<NodeId> {
+    state.raft_voters.difference(&state.leaving).copied().collect()
+}
+
+/// Rule 14: a node that is removed is in no lease set any more before Raft lets it go; then it is forgotten.
+fn remove(state: &State, seen: &Observations) -> Option<Decision> {
+    if seen.raft_changing {
+        return None;
+    }
+    let node = *state.leaving.first()?;
+    let name = name_of(state, node);
+    if state.raft_voters.contains(&node) || seen.learners.contains(&node) {
+        let why = format!("{name} is being removed, and no lease set needs it any more");
+        return Some(Decision { step: Step::Remove(node), why });
+    }
+    let why = format!("{name} is being removed, and has no vote any more");
+    Some(Decision { step: Step::Propose(Command::ForgetNode { node }), why })
 }
 
 fn retire(state: &State, seen: &Observations, old: SetId, newer: SetId) -> Decision {
@@ -46,9 +69,10 @@ fn retire(state: &State, seen: &Observations, old: SetId, newer: SetId) -> Decis
     Decision { step: Step::Confirm { old, newer, keepers }, why }
 }
 
-/// Rule 14: Raft's voters first; then a lease set, when its members are ready and the hosts reach a majority of it.
+/// Rule 14: a node that joins votes in Raft first; then a lease set, when its members are ready and the hosts reach a
+/// majority of it.
 fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
-    let members = &state.raft_voters;
+    let members = &staying(state);
     if seen.raft_changing || members.is_empty() {
         return None;
     }
@@ -68,12 +92,15 @@ fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
     }
 }
 
-/// With lease sets at rest, one caught-up learner becomes a voter.
+/// With lease sets at rest and every voter there, one caught-up learner becomes a voter. With a voter down, another one
+/// would only raise the majority that the rest must make, and no lease set could follow.
 fn grow(state: &State, seen: &Observations) -> Option<Decision> {
-    if seen.raft_changing {
+    if seen.raft_changing || absent_voter(state, &seen.unfit()).is_some() {
         return None;
     }
-    let joined = |node: &&NodeId| state.nodes.contains_key(node) && !state.raft_voters.contains(node);
+    let joined = |node: &&NodeId| {
+        state.nodes.contains_key(node) && !state.raft_voters.contains(node) && !state.leaving.contains(node)
+    };
     let node = *seen.caught_up.iter().find(joined)?;
     let why = format!("{} has joined and its log has caught up", name_of(state, node));
     Some(Decision { step: Step::Promote(node), why })
@@ -83,8 +110,15 @@ fn add_learners(state: &State, seen: &Observations) -> Option<Decision> {
     if seen.raft_changing {
         return None;
     }
-    let unknown = |id: &NodeId| !state.raft_voters.contains(id) && !seen.learners.contains(id);
+    let unknown =
+        |id: &NodeId| !state.raft_voters.contains(id) && !seen.learners.contains(id) && !state.leaving.contains(id);
     let (node, member) = state.nodes.iter().find(|(id, _)| unknown(id))?;
     let why = format!("{} has joined", member.name);
     Some(Decision { step: Step::AddLearner { node: *node, address: member.address }, why })
+}
+
+/// A voter that is to stay and has no live session, or is silent.
+pub(super) fn absent_voter(state: &State, silent: &BTreeSet<SessionId>) -> Option<NodeId> {
+    let there = |voter: &NodeId| state.sessions.iter().any(|(id, s)| s.node == *voter && !silent.contains(id));
+    staying(state).into_iter().find(|voter| !there(voter))
 }

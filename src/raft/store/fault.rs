@@ -28,8 +28,8 @@ impl Fault {
         if self.full {
             "Free space on that filesystem, then restart pkgctl-agent on this node"
         } else {
-            "Check the disk (dmesg). If it is sound, restart pkgctl-agent on this node; if not, replace it and \
-             `pkgctl cluster join` again with an empty directory, as a new node"
+            "Check the disk (dmesg). If it is sound, restart pkgctl-agent on this node; if not, replace it, \
+             `pkgctl cluster remove` this node on another member, and `pkgctl cluster join` it again as a new node"
         }
     }
 }

@@ -20,8 +20,9 @@ use crate::engine::codec;
 use crate::raft::record::{LogMark, LogRecord, Vote};
 
 const REJOIN: &str = "The other members still hold everything this node acknowledged. Do not start it empty under its \
-    old id: move its state directory away and run `pkgctl cluster join` on it, which makes it a new node, then remove \
-    the old one. If it was the only member, restore the directory from a backup";
+    old id: stop pkgctl here (agent and keeper), move the state directory away, run `pkgctl cluster remove` for this \
+    node on another member, start pkgctl here and `pkgctl cluster join` with a token of that member: it comes back as a \
+    new node. If it was the only member, restore the directory from a backup";
 
 /// Why a store is not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -109,3 +109,37 @@ fn raft_voters_are_copied_and_noted_once() {
     assert_eq!(log.whats(before), ["voters"]);
     assert_eq!(log.state.events.back().unwrap().why, "Raft's voters are now n1");
 }
+
+#[test]
+fn a_node_that_is_down_can_be_given_up_and_its_name_comes_back_as_a_new_node() {
+    let mut log = Log::three();
+    let remove = |at: usize| Command::RemoveNode { node: node_name(at) };
+    let up = log.refused(remove(2)).to_string();
+    assert!(up.contains("n3 is up") && up.contains("pkgctl node leave"), "{up}");
+    let unknown = log.refused(remove(7)).to_string();
+    assert!(unknown.contains("there is no node 'n8'; the cluster's nodes are n1, n2, n3"), "{unknown}");
+    log.state.sessions.retain(|_, session| session.node != log.nodes[2]);
+    let gone = log.nodes[2];
+    assert_eq!(log.say(remove(2)), Reply::Node(gone));
+    assert_eq!(log.say(remove(2)), Reply::Already);
+    let register = Command::Register { node: gone, nonce: Nonce(77), ttl: Millis(1500), supersedes: None };
+    assert!(log.refused(register).to_string().contains("being removed"));
+    assert!(log.refused(Command::ForgetNode { node: gone }).to_string().contains("still has a vote"));
+    log.say(Command::IssueToken { digest: digest(2), expires: WallMillis(10_000_000) });
+    assert!(log.refused(join(2, digest(2), 9)).to_string().contains("still being removed"));
+    log.state.raft_voters.remove(&gone);
+    log.state.lease_sets.values_mut().for_each(|set| set.retain(|member| *member != gone));
+    assert_eq!(log.say(Command::ForgetNode { node: gone }), Reply::Done);
+    assert_eq!(log.say(Command::ForgetNode { node: gone }), Reply::Already);
+    let Reply::Node(back) = log.say(join(2, digest(2), 9)) else { panic!("it may join again") };
+    assert!(back > gone, "under an id that was never used");
+}
+
+#[test]
+fn the_last_voter_cannot_be_given_up() {
+    let mut log = Log::three();
+    log.state.sessions.clear();
+    log.state.raft_voters = [log.nodes[0]].into();
+    let why = log.refused(Command::RemoveNode { node: node_name(0) }).to_string();
+    assert!(why.contains("last voter"), "{why}");
+}

@@ -44,6 +44,8 @@ fn nodes_and_leases() -> impl Strategy<Value = Command> {
             token: digest(of % 4),
             request: Nonce(n)
         }),
+        (0..5usize).prop_map(|at| Command::RemoveNode { node: node_name(at) }),
+        number().prop_map(|node| Command::ForgetNode { node: NodeId(node) }),
         (number(), number()).prop_map(|(v, n)| Command::VoterUp { voter: NodeId(v), nonce: Nonce(n) }),
         (number(), number(), number(), prop::option::of(number())).prop_map(|(node, nonce, ttl, old)| {
             let supersedes = old.map(SessionId);
