@@ -235,7 +235,7 @@ impl<P: Platform> Brain<P> {
     }
 
     pub(super) fn lapsed(&mut self, place: &Place, why: &str) {
-        let line = format!("{} ended with the lease: {why}", place.resource);
+        let line = format!("{} ended: {why}", place.resource);
         tracing::warn!(package = %place.package, "{line}");
         self.platform.log_line(&place.package, &line);
         self.tell(&place.package, Input::Lapsed { resource: place.resource.clone(), token: place.token });

@@ -52,10 +52,25 @@ pub const FOUNDER: NodeId = NodeId(1);
 #[serde(transparent)]
 pub struct Nonce(pub u64);
 
-/// The identity of a cluster, random at `cluster init`; messages of another cluster are dropped.
+/// The identity of a cluster, random at `cluster init`; messages of another cluster are dropped. Written as people see
+/// it, in hex: many readers of JSON round whole numbers of its size.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug, Default)]
-#[serde(transparent)]
+#[serde(into = "String", try_from = "String")]
 pub struct ClusterId(pub u64);
+
+impl From<ClusterId> for String {
+    fn from(id: ClusterId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for ClusterId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u64::from_str_radix(&text, 16).map(Self)
+    }
+}
 
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
