@@ -1,8 +1,9 @@
 //! How one package goes up and down on one node: inputs in, one action out. Pure.
 //!
 //! The leader decides who owns a package; the owner's supervisor decides how it gets there: resources start in order
-//! and stop in reverse, a program that ends is restarted in place within its window, a start that fails hands the
-//! package back, a stop that fails holds it here. Deadlines belong to the keeper; this machine only works within them.
+//! and stop in reverse, a program that ends is restarted in place within its window, after a pause if it keeps ending, a
+//! start that fails hands the package back, a stop that fails holds it here. Deadlines belong to the keeper; this machine
+//! only works within them.
 //!
 //! One action is under way at a time, and beside it the openings of addresses: an address that is set is asked for on
 //! the network for a while before it may answer, and what comes after it in the order starts meanwhile. An outcome, an
@@ -15,6 +16,7 @@ mod restarts;
 pub use duty::{Duty, duty};
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use self::restarts::Restarts;
 use super::command::ReleaseOutcome;
@@ -146,10 +148,10 @@ pub struct Report {
 }
 
 /// How long a failed stop waits before it is tried again.
-pub const STOP_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+pub const STOP_RETRY: Duration = Duration::from_secs(2);
 
 /// How long a refused start, or a resource whose guard lapsed, waits for word of its session.
-pub const REFUSED_RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+pub const REFUSED_RETRY: Duration = Duration::from_millis(100);
 
 /// One package on this node.
 #[derive(Clone, Debug, Default)]
@@ -235,6 +237,7 @@ impl Supervisor {
     /// What to do now; none while an action is under way or nothing is due. To be called until it has nothing.
     pub fn next(&mut self, now: VoterTime) -> Option<Action> {
         self.end_overdue(now);
+        self.end_pauses(now);
         if self.busy.is_some() {
             return None;
         }
@@ -358,10 +361,10 @@ impl Slot {
         }
     }
 
-    /// Restarts allowed in place; only programs are restarted.
-    fn may_restart(&mut self, now: VoterTime) -> bool {
+    /// The pause before it is restarted in place, if that is allowed; only programs are restarted.
+    fn may_restart(&mut self, now: VoterTime) -> Option<Duration> {
         match &self.resource.kind {
-            Kind::Ip(_) => false,
+            Kind::Ip(_) => None,
             Kind::Program(program) => self.restarts.allow(program.restarts, program.restart_window.duration(), now),
         }
     }

@@ -6,7 +6,7 @@ use super::{Action, Busy, Duty, Early, Opening, REFUSED_RETRY, Report, STOP_RETR
 use crate::engine::command::ReleaseOutcome;
 use crate::engine::state::{Phase, ResourceState};
 use crate::engine::{SessionId, Token, VoterTime};
-use crate::package::{Package, ResourceName, restart_needed};
+use crate::package::{Millis, Package, ResourceName, restart_needed};
 
 impl Supervisor {
     pub(super) fn adopt(&mut self, token: Token, up: &BTreeSet<ResourceName>) {
@@ -34,7 +34,7 @@ impl Supervisor {
         let Some(work) = self.work.as_mut() else { return };
         match busy {
             Busy::Starting { name, .. } => {
-                work.started(&name, detail);
+                work.started(&name, detail, now);
                 let token = work.token;
                 match self.early.take() {
                     None => work.tell_if_again(&name, &mut self.reports),
@@ -111,6 +111,12 @@ impl Supervisor {
         }
     }
 
+    /// A pause that is over is asked for by no [`Supervisor::wake`] any more.
+    pub(super) fn end_pauses(&mut self, now: VoterTime) {
+        let slots = self.work.iter_mut().flat_map(|work| &mut work.slots);
+        slots.for_each(|slot| slot.restarts.end_pause(now));
+    }
+
     /// Whether this resource is being started, so that what is heard of its end is ahead of the start's own word.
     fn is_starting(&self, name: &ResourceName) -> bool {
         match &self.busy {
@@ -133,9 +139,16 @@ impl Supervisor {
         if !keep || work.giving_up.is_some() {
             return;
         }
-        if slot.may_restart(now) {
+        if let Some(pause) = slot.may_restart(now) {
             let count = slot.restarts.count();
-            let note = format!("{name} ended with {how}; restarting it in place (restart {count} in its window)");
+            let what = if pause.is_zero() {
+                "restarting it in place".to_owned()
+            } else {
+                let pause = Millis::from(pause);
+                slot.detail = format!("ended by itself with {how}; to be restarted {pause} later");
+                format!("it keeps ending soon after its start and is restarted in place in {pause}")
+            };
+            let note = format!("{name} ended with {how}; {what} (restart {count} in its window)");
             self.reports.push(work.report(note));
         } else {
             work.give_up(format!("{name} ended with {how} and may not be restarted here any more"), &mut self.reports);
@@ -187,13 +200,14 @@ impl Work {
         }
     }
 
-    fn started(&mut self, name: &ResourceName, detail: String) {
+    fn started(&mut self, name: &ResourceName, detail: String, now: VoterTime) {
         if let Some(slot) = self.slots.iter_mut().find(|s| s.resource.name == *name) {
             slot.detail = detail;
             if slot.opens() {
                 slot.opening = Some(Opening::Due);
             } else {
                 slot.state = ResourceState::Up;
+                slot.restarts.is_up(now);
             }
         }
     }
@@ -208,7 +222,8 @@ impl Work {
 
     /// When there is something to do without an input.
     pub(super) fn wakes(&self) -> impl Iterator<Item = VoterTime> {
-        self.retry_at.into_iter().chain(self.slots.iter().filter_map(Slot::opening_until))
+        let slots = self.slots.iter().flat_map(|s| s.opening_until().into_iter().chain(s.restarts.pause_ends()));
+        self.retry_at.into_iter().chain(slots)
     }
 
     fn give_up(&mut self, reason: String, reports: &mut Vec<Report>) {
@@ -252,6 +267,9 @@ impl Work {
             return Some(Action::Open { resource, token: self.token, session: self.session });
         }
         if let Some(slot) = self.slots.iter_mut().find(|s| !s.is_up() && s.opening.is_none()) {
+            if slot.restarts.pause_ends().is_some() {
+                return None;
+            }
             slot.state = ResourceState::Starting;
             if self.phase == Phase::Held {
                 self.phase = Phase::Starting;

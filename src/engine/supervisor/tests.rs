@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Action, Duty, Input, Settled, Supervisor};
 use crate::engine::command::ReleaseOutcome;
@@ -115,6 +116,27 @@ impl Bench {
 
     fn exit(&mut self) {
         self.give(Input::Exited { resource: name("web"), token: TOKEN, how: "signal 9".into() });
+    }
+
+    fn runs_for(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    /// The note of the newest report.
+    fn last_note(&mut self) -> String {
+        self.supervisor.reports().pop().map(|r| r.note).unwrap_or_default()
+    }
+
+    /// How long the program that has just ended is not restarted.
+    fn pause(&mut self) -> Duration {
+        let mut pause = Duration::ZERO;
+        if self.due() == "nothing" {
+            let wake = self.supervisor.wake().expect("it asks to be woken");
+            (pause, self.now) = (wake - self.now, wake);
+            assert_eq!(self.due(), "start web");
+        }
+        self.done();
+        pause
     }
 
     fn last_phase(&mut self) -> Option<Phase> {
@@ -260,6 +282,7 @@ fn a_program_that_ends_is_restarted_alone_until_its_window_is_used_up() {
     let mut bench = Bench::new(own(&package(2)));
     bench.settle();
     for _ in 0..2 {
+        bench.runs_for(Duration::from_secs(1));
         bench.exit();
         assert_eq!(bench.settle(), ["start web"]);
     }
@@ -267,6 +290,89 @@ fn a_program_that_ends_is_restarted_alone_until_its_window_is_used_up() {
     let last = bench.settle();
     assert_eq!(last[0], "stop ip", "what has ended needs no stop");
     assert!(last[1].starts_with("release: web ended with signal 9"), "{last:?}");
+}
+
+#[test]
+fn a_program_that_keeps_ending_is_restarted_after_pauses_that_grow_and_at_once_after_a_good_run() {
+    let ms = Duration::from_millis;
+    let mut bench = Bench::new(own(&package(1000)));
+    bench.settle();
+    let mut pauses = vec![];
+    for _ in 0..10 {
+        bench.runs_for(ms(3));
+        bench.exit();
+        pauses.push(bench.pause().as_millis());
+    }
+    assert_eq!(pauses, [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+    bench.runs_for(ms(9_999));
+    bench.exit();
+    assert_eq!(bench.pause(), ms(10_000), "no longer up than down");
+    bench.runs_for(ms(10_000));
+    bench.exit();
+    assert_eq!(bench.pause(), Duration::ZERO);
+    bench.runs_for(ms(3));
+    bench.exit();
+    assert_eq!(bench.pause(), ms(100));
+}
+
+#[test]
+fn a_pause_is_said_with_its_length_and_nothing_is_reported_while_it_lasts() {
+    let mut bench = Bench::new(own(&package(1000)));
+    bench.settle();
+    bench.exit();
+    assert_eq!(bench.settle(), ["start web"]);
+    bench.exit();
+    let note = bench.last_note();
+    assert!(note.contains("signal 9") && note.contains("restarted in place in 100ms"), "{note}");
+    for _ in 0..3 {
+        assert_eq!(bench.due(), "nothing");
+        bench.give(Input::Tick);
+    }
+    assert!(bench.supervisor.reports().is_empty());
+}
+
+#[test]
+fn whatever_ends_the_ownership_does_not_wait_for_a_pause() {
+    let definition = package(1000);
+    let paused = || {
+        let mut bench = Bench::new(own(&definition));
+        bench.settle();
+        bench.exit();
+        assert_eq!(bench.settle(), ["start web"]);
+        bench.exit();
+        assert_eq!(bench.due(), "nothing");
+        bench
+    };
+    let mut bench = paused();
+    bench.give(Input::Duty(yielding(&definition)));
+    assert_eq!(bench.settle(), ["stop ip", "release"]);
+    let mut bench = paused();
+    bench.give(Input::SessionOver { session: SESSION });
+    assert_eq!(bench.due(), "nothing");
+    assert!(bench.supervisor.is_idle() && bench.supervisor.wake().is_none());
+    let mut bench = paused();
+    bench.give(Input::Lapsed { resource: name("ip"), token: TOKEN });
+    bench.now = bench.supervisor.wake().unwrap();
+    assert_eq!(bench.due(), "start ip", "the address comes back by itself");
+    bench.done();
+    assert_eq!(bench.settle(), ["start web"]);
+}
+
+#[test]
+fn a_pause_that_ends_while_something_else_is_under_way_asks_for_no_wake_any_more() {
+    let definition = package(1000);
+    let mut bench = Bench::new(own(&definition));
+    bench.settle();
+    for _ in 0..2 {
+        bench.exit();
+        bench.due();
+        bench.done();
+    }
+    bench.give(Input::Duty(yielding(&definition)));
+    assert_eq!(bench.due(), "stop ip");
+    bench.runs_for(Duration::from_secs(60));
+    assert_eq!(bench.due(), "nothing", "the stop is under way");
+    assert_eq!(bench.supervisor.wake(), None);
 }
 
 #[test]
@@ -301,7 +407,7 @@ fn old_restarts_are_forgotten() {
     for _ in 0..5 {
         bench.exit();
         assert_eq!(bench.settle(), ["start web"]);
-        bench.now = bench.now + std::time::Duration::from_secs(601);
+        bench.now = bench.now + Duration::from_secs(601);
     }
 }
 

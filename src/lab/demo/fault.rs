@@ -12,6 +12,9 @@ use crate::lab::{Direction, Moment, Observer, PROBE_EVERY, Process, wait_until};
 
 /// How long the client goes on watching after the package answers again.
 const AFTERMATH: Duration = Duration::from_millis(500);
+/// The same after a program was killed: the next one in a row is to be killed after a good run, so that it is restarted
+/// without a pause.
+const GOOD_RUN: Duration = Duration::from_millis(1200);
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -156,7 +159,7 @@ pub fn run(cluster: &Cluster, fault: Fault, say: &dyn Fn(&str)) -> Result<Outcom
     undo(cluster, fault, &done, &owner)?;
     cluster.whole()?;
     let (next, next_token, reason) = cluster.owner()?;
-    let verdict = settle(cluster, observer, done.at, from, &owner)?;
+    let verdict = settle(cluster, observer, fault, done.at, from, &owner)?;
     let moved = next != owner;
     let good = healed_in_time && verdict.double_activity.is_zero() && moved == fault.changes_owner();
     let story = match next_token == token {
@@ -251,8 +254,15 @@ fn undo(cluster: &Cluster, fault: Fault, done: &Done, owner: &str) -> Result<()>
     Ok(())
 }
 
-fn settle(cluster: &Cluster, observer: Observer, at: Moment, from: Moment, owner: &str) -> Result<Verdict> {
-    let until = Moment::now().after(AFTERMATH);
+fn settle(
+    cluster: &Cluster,
+    observer: Observer,
+    fault: Fault,
+    at: Moment,
+    from: Moment,
+    owner: &str,
+) -> Result<Verdict> {
+    let until = Moment::now().after(if fault == Fault::ProgramKill { GOOD_RUN } else { AFTERMATH });
     observer.wait_for_answer(until, WHOLE_WITHIN, |_| true).context("the package stopped answering after the fault")?;
     let to = Moment::now();
     let probes = observer.finish();
