@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{LogIndex, WallMillis};
 use crate::package::{Millis, NodeName, PackageName};
 
-/// Events the ledger keeps; older ones are dropped.
+/// Events the ledger keeps. Beyond them the oldest of whichever subject (package, or none) has the most is dropped.
 pub const LEDGER_MAX: usize = 1000;
 /// Longest text kept in the state, in bytes; longer ones are cut.
 pub const TEXT_MAX_BYTES: usize = 500;

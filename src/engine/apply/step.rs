@@ -1,7 +1,8 @@
 //! One entry being applied: its stamps, its facts for the keepers, its lines in the ledger, and the look-ups that
 //! every command shares.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::command::Entry;
 use crate::engine::event::{Event, LEDGER_MAX, TEXT_MAX_BYTES, Timeline};
@@ -164,8 +165,21 @@ pub(super) fn record_voters(state: &mut State, index: LogIndex, voters: &BTreeSe
 fn append(state: &mut State, event: Event) {
     state.events.push_back(event);
     while state.events.len() > LEDGER_MAX {
-        state.events.pop_front();
+        let oldest = oldest_of_the_most(&state.events);
+        state.events.remove(oldest);
     }
+}
+
+/// Where the oldest event of the subject (a package, or none) with the most events is; of several with as many, that of
+/// the one whose oldest event is older. So nobody's history is lost to what somebody else keeps saying. A pass over a
+/// full ledger takes some ten microseconds, and only entries that write into it pay for one.
+fn oldest_of_the_most(events: &VecDeque<Event>) -> usize {
+    let mut subjects: BTreeMap<Option<&PackageName>, (usize, usize)> = BTreeMap::new();
+    for (at, event) in events.iter().enumerate() {
+        subjects.entry(event.package.as_ref()).or_insert((0, at)).0 += 1;
+    }
+    let most = subjects.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest)));
+    most.map_or(0, |(_, oldest)| oldest)
 }
 
 /// Cuts a text to [`TEXT_MAX_BYTES`] at a character, so that no entry can bloat the state.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::command::JOIN_TOKENS_MAX;
-use crate::engine::event::{LEDGER_MAX, TEXT_MAX_BYTES};
+use crate::engine::event::{Event, LEDGER_MAX, TEXT_MAX_BYTES};
 
 fn join(at: usize, token: String, request: u64) -> Command {
     Command::AddNode { node: new_node(at), token, request: Nonce(request) }
@@ -95,6 +95,39 @@ fn the_ledger_and_its_texts_are_bounded() {
     log.say(Command::Assign { package: p1(), last: Token(0), session, why });
     assert_eq!(log.state.events.len(), LEDGER_MAX);
     assert!(log.state.events.back().unwrap().why.len() <= TEXT_MAX_BYTES);
+}
+
+#[test]
+fn what_one_package_keeps_saying_costs_nobody_else_its_history() {
+    let mut log = Log::three();
+    log.say(Command::DefinePackage { definition: package("p2", "10.0.0.200", &[0, 1]), replaces: None });
+    log.run();
+    let token = log.assign(0);
+    let others = |log: &Log| log.state.events.iter().filter(|e| e.package != Some(p1())).cloned().collect::<Vec<_>>();
+    let before = others(&log);
+    assert!(before.iter().any(|e| e.package.is_some()) && before.iter().any(|e| e.package.is_none()));
+    for _ in 0..2 * LEDGER_MAX {
+        log.report(token, Phase::Running);
+    }
+    assert_eq!(log.state.events.len(), LEDGER_MAX);
+    assert_eq!(others(&log), before);
+    let newest = log.state.events.back().unwrap();
+    assert_eq!((&newest.package, newest.index), (&Some(p1()), log.state.applied), "it loses its own oldest ones");
+}
+
+#[test]
+fn of_subjects_with_as_many_events_the_one_with_the_oldest_loses_it() {
+    let mut log = Log::three();
+    log.run();
+    let event = log.state.events.back().unwrap().clone();
+    let of = |at: usize, package: Option<PackageName>| Event { index: LogIndex(at as u64), package, ..event.clone() };
+    let subject = |at: usize| at.is_multiple_of(2).then(p1);
+    log.state.events = (0..LEDGER_MAX).map(|at| of(at, subject(at))).collect();
+    log.state.applied = LogIndex(LEDGER_MAX as u64);
+    log.up(0);
+    log.stop(StopScope::Everywhere);
+    let indexes: Vec<u64> = log.state.events.iter().take(2).map(|e| e.index.0).collect();
+    assert_eq!(indexes, [2, 3], "the cluster lost 1 as it had one more, then the package 0, which was the oldest");
 }
 
 #[test]
