@@ -119,6 +119,8 @@ impl Scenario {
             last_token: Token(0),
             owner: None,
             report: None,
+            halted: None,
+            unowned: None,
         };
         self.state.packages.insert(PackageName::new(name).unwrap(), entry);
     }

@@ -136,6 +136,16 @@ pub enum Eligibility {
     },
 }
 
+impl Eligibility {
+    /// Since when it is out, where that is kept.
+    pub fn since(&self) -> Option<WallMillis> {
+        match self {
+            Eligibility::Eligible | Eligibility::NotRun => None,
+            Eligibility::Withdrawn { since, .. } | Eligibility::Failed { since, .. } => Some(*since),
+        }
+    }
+}
+
 /// A package and what the cluster knows of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackageEntry {
@@ -153,6 +163,21 @@ pub struct PackageEntry {
     pub owner: Option<Ownership>,
     /// The owner's last word.
     pub report: Option<PhaseReport>,
+    /// The stop that made it halted; none while it should run and before it was ever run.
+    #[serde(default)]
+    pub halted: Option<Cause>,
+    /// Why nobody owns it, or what has changed since so that somebody may; none while it is owned.
+    #[serde(default)]
+    pub unowned: Option<Cause>,
+}
+
+/// Since when something is so, and why. Kept with what it is about, because the ledger forgets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// When it began.
+    pub since: WallMillis,
+    /// For people.
+    pub why: String,
 }
 
 /// One ownership.

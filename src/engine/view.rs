@@ -3,8 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
-use super::state::{Desired, Eligibility, Ownership, PackageEntry, Phase, ResourceState};
+use super::state::{Cause, Desired, Eligibility, Ownership, PackageEntry, Phase, ResourceState};
 use super::{LogIndex, State, Token, WallMillis};
 use crate::package::{NodeName, PackageName, Resource};
 
@@ -105,10 +104,9 @@ pub struct NodeView {
 /// How a package is; none when there is no such package.
 pub fn package_view(state: &State, name: &PackageName) -> Option<PackageView> {
     let entry = state.packages.get(name)?;
-    let newest = state.events.iter().rev().find(|e| e.package.as_ref() == Some(name));
     let (word, since, reason) = match &entry.owner {
         Some(owner) => owned(state, entry, owner),
-        None => unowned(state, entry, newest),
+        None => unowned(entry),
     };
     Some(PackageView {
         name: name.clone(),
@@ -152,26 +150,32 @@ fn barred(entry: &PackageEntry, name: &NodeName) -> Option<String> {
     (!view.eligible).then(|| format!("{name} {}", view.why))
 }
 
-fn unowned(state: &State, entry: &PackageEntry, newest: Option<&Event>) -> Condition {
-    let since = newest.map(|e| e.wall);
+fn unowned(entry: &PackageEntry) -> Condition {
+    let unowned = entry.unowned.as_ref();
+    let since = unowned.map(|cause| cause.since);
     match entry.desired {
-        Desired::Halted => (StateWord::Halted, since, halted_reason(state, entry)),
+        Desired::Halted => {
+            let halted = entry.halted.as_ref();
+            (StateWord::Halted, since.max(halted.map(|cause| cause.since)), halted_reason(entry, halted))
+        }
         Desired::Running if !entry.eligibility.values().any(|e| *e == Eligibility::Eligible) => {
-            (StateWord::Halted, since, nobody_left(entry))
+            let lost = entry.eligibility.values().filter_map(Eligibility::since).max();
+            (StateWord::Halted, since.max(lost), nobody_left(entry))
         }
         Desired::Running if entry.last_token == Token(0) => {
             (StateWord::Starting, since, "waiting for an eligible node with a live session".to_owned())
         }
-        Desired::Running => (StateWord::FailingOver, since, newest.map(|e| e.why.clone()).unwrap_or_default()),
+        Desired::Running => (StateWord::FailingOver, since, unowned.map(|cause| cause.why.clone()).unwrap_or_default()),
     }
 }
 
-fn halted_reason(state: &State, entry: &PackageEntry) -> String {
-    let name = &entry.definition.name;
-    let of_it = |e: &&Event| e.package.as_ref() == Some(name) && matches!(e.what.as_str(), "stopped" | "run");
-    match state.events.iter().rev().find(of_it) {
-        Some(event) if event.what == "stopped" => event.why.clone(),
-        Some(_) | None => format!("not run yet; `pkgctl run {name}` starts it"),
+fn halted_reason(entry: &PackageEntry, halted: Option<&Cause>) -> String {
+    let never_run = entry.last_token == Token(0) && entry.eligibility.values().all(|e| *e == Eligibility::NotRun);
+    match halted {
+        Some(cause) => cause.why.clone(),
+        None if never_run => format!("not run yet; `pkgctl run {}` starts it", entry.definition.name),
+        // Stopped under a version that did not keep it.
+        None => "stopped everywhere; who did it and when was not kept".to_owned(),
     }
 }
 
@@ -199,11 +203,13 @@ fn resource(entry: &PackageEntry, resource: &Resource) -> ResourceView {
 }
 
 fn node(entry: &PackageEntry, name: &NodeName) -> NodeView {
-    let (eligible, since, why) = match entry.eligibility.get(name) {
-        Some(Eligibility::Eligible) => (true, None, "eligible".to_owned()),
-        Some(Eligibility::NotRun) | None => (false, None, "has not been told to run it".to_owned()),
-        Some(Eligibility::Withdrawn { since, by }) => (false, Some(*since), format!("was stopped by {by}")),
-        Some(Eligibility::Failed { since, reason }) => (false, Some(*since), format!("failed: {reason}")),
+    let eligibility = entry.eligibility.get(name);
+    let (eligible, why) = match eligibility {
+        Some(Eligibility::Eligible) => (true, "eligible".to_owned()),
+        Some(Eligibility::NotRun) | None => (false, "has not been told to run it".to_owned()),
+        Some(Eligibility::Withdrawn { by, .. }) => (false, format!("was stopped by {by}")),
+        Some(Eligibility::Failed { reason, .. }) => (false, format!("failed: {reason}")),
     };
+    let since = eligibility.and_then(Eligibility::since);
     NodeView { name: name.clone(), eligible, why, since }
 }

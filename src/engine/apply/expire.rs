@@ -25,7 +25,8 @@ pub(super) fn expire(
         None => Rejected::Invalid("there is no lease set yet, so no voter's agreement counts".to_owned()),
     })?;
     let targets = check_moves(step, session, moves)?;
-    let unowned = step.end_session(session);
+    let why = format!("session {session} of its owner has ended and no other node could take it over yet");
+    let unowned = step.end_session(session, &why);
     record_expiry(step, session, node, &voters, timeline);
     for (takeover, to) in moves.iter().zip(targets) {
         step.give(&takeover.package, takeover.to, to, &takeover.why);
@@ -36,8 +37,7 @@ pub(super) fn expire(
     }
     let moved: BTreeSet<&PackageName> = moves.iter().map(|takeover| &takeover.package).collect();
     for package in unowned.iter().filter(|package| !moved.contains(package)) {
-        let why = format!("session {session} of its owner has ended and no other node could take it over yet");
-        let line = Line::new("unowned", why).package(package).node(step.name(node));
+        let line = Line::new("unowned", why.clone()).package(package).node(step.name(node));
         step.record(line);
     }
     Ok(Reply::Done)

@@ -83,23 +83,26 @@ fn end_ownership(
     holder: &NodeName,
     outcome: &ReleaseOutcome,
 ) -> Result<(), Rejected> {
+    let line = match outcome {
+        ReleaseOutcome::Stopped => Line::new("released", format!("{holder} has stopped it in good order")),
+        ReleaseOutcome::Failed { reason } => Line::new("failed", format!("failed on {holder}: {reason}")),
+    };
+    let cause = step.cause(&line.why);
     let since = step.wall;
     let entry = step.package_mut(package)?;
     entry.owner = None;
     entry.report = None;
-    let line = match outcome {
-        ReleaseOutcome::Stopped => Line::new("released", format!("{holder} has stopped it in good order")),
-        ReleaseOutcome::Failed { reason } => {
-            match entry.eligibility.get_mut(holder) {
-                Some(eligibility @ (Eligibility::Eligible | Eligibility::NotRun | Eligibility::Failed { .. })) => {
-                    *eligibility = Eligibility::Failed { since, reason: clip(reason) };
-                }
-                // The operator's word is the stronger one: only `run` brings the node back.
-                Some(Eligibility::Withdrawn { .. }) | None => {}
+    entry.unowned = Some(cause);
+    match outcome {
+        ReleaseOutcome::Stopped => {}
+        ReleaseOutcome::Failed { reason } => match entry.eligibility.get_mut(holder) {
+            Some(eligibility @ (Eligibility::Eligible | Eligibility::NotRun | Eligibility::Failed { .. })) => {
+                *eligibility = Eligibility::Failed { since, reason: clip(reason) };
             }
-            Line::new("failed", format!("failed on {holder}: {reason}"))
-        }
-    };
+            // The operator's word is the stronger one: only `run` brings the node back.
+            Some(Eligibility::Withdrawn { .. }) | None => {}
+        },
+    }
     step.record(line.package(package).node(Some(holder.clone())));
     Ok(())
 }

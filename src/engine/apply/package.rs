@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::{Line, Step};
 use crate::engine::command::{PACKAGES_MAX, StopScope};
-use crate::engine::state::{Desired, Eligibility, Node, PackageEntry};
+use crate::engine::state::{Cause, Desired, Eligibility, Node, PackageEntry};
 use crate::engine::{LogIndex, Rejected, Reply, Token};
 use crate::package::{NodeName, Package, PackageName, addresses, conflicts};
 
@@ -27,6 +27,7 @@ pub(super) fn define(step: &mut Step, definition: &Package, replaces: Option<Log
         Some(before) => format!("the definition replaces revision {before}; nodes {listed}"),
         None => format!("defined with {} resources on {listed}; halted until `run`", definition.resources.len()),
     };
+    let defined = step.cause(&why);
     let entry = match step.state.packages.remove(name) {
         Some(entry) => redefined(step, entry, definition, revision),
         None => PackageEntry {
@@ -37,6 +38,8 @@ pub(super) fn define(step: &mut Step, definition: &Package, replaces: Option<Log
             last_token: Token(0),
             owner: None,
             report: None,
+            halted: None,
+            unowned: Some(defined),
         },
     };
     step.state.packages.insert(name.clone(), entry);
@@ -150,6 +153,12 @@ pub(super) fn run(step: &mut Step, package: &PackageName, node: Option<&NodeName
     if let Some(node) = node {
         check_listed(step, package, node)?;
     }
+    let listed = step.package(package)?.definition.nodes.join_names();
+    let why = match node {
+        Some(node) => format!("should run; {node} may own it"),
+        None => format!("should run; every node of its list may own it: {listed}"),
+    };
+    let cause = step.cause(&why);
     let entry = step.package_mut(package)?;
     let before = (entry.desired, entry.eligibility.clone());
     entry.desired = Desired::Running;
@@ -161,10 +170,8 @@ pub(super) fn run(step: &mut Step, package: &PackageName, node: Option<&NodeName
     if before == (entry.desired, entry.eligibility.clone()) {
         return Ok(Reply::Already);
     }
-    let why = match node {
-        Some(node) => format!("should run; {node} may own it"),
-        None => format!("should run; every node of its list may own it: {}", entry.definition.nodes.join_names()),
-    };
+    entry.halted = None;
+    entry.may_be_owned(cause);
     step.record(Line::new("run", why).package(package).node(node.cloned()));
     Ok(Reply::Done)
 }
@@ -191,15 +198,17 @@ pub(super) fn stop(step: &mut Step, package: &PackageName, scope: &StopScope) ->
 }
 
 fn halt(step: &mut Step, package: &PackageName) -> Result<Reply, Rejected> {
+    let why = format!("stopped everywhere by {}", step.by);
+    let cause = step.cause(&why);
     let entry = step.package_mut(package)?;
     if entry.desired == Desired::Halted {
         return Ok(Reply::Already);
     }
     entry.desired = Desired::Halted;
+    entry.halted = Some(cause);
     if let Some(owner) = &mut entry.owner {
         owner.moving_to = None;
     }
-    let why = format!("stopped everywhere by {}", step.by);
     step.record(Line::new("stopped", why).package(package));
     Ok(Reply::Done)
 }
@@ -223,6 +232,8 @@ fn withdraw(step: &mut Step, package: &PackageName, node: &NodeName) -> Result<R
 /// A failed node may be tried again.
 pub(super) fn clear_failure(step: &mut Step, package: &PackageName, node: &NodeName) -> Result<Reply, Rejected> {
     check_listed(step, package, node)?;
+    let why = format!("its failure on {node} is cleared; {node} may be tried again");
+    let cause = step.cause(&why);
     let entry = step.package_mut(package)?;
     match entry.eligibility.get(node) {
         Some(Eligibility::Failed { .. }) => {}
@@ -231,7 +242,7 @@ pub(super) fn clear_failure(step: &mut Step, package: &PackageName, node: &NodeN
         }
     }
     entry.eligibility.insert(node.clone(), Eligibility::Eligible);
-    let why = format!("its failure on {node} is cleared; {node} may be tried again");
+    entry.may_be_owned(cause);
     step.record(Line::new("cleared", why).package(package).node(Some(node.clone())));
     Ok(Reply::Done)
 }
@@ -241,6 +252,15 @@ fn check_listed(step: &Step, package: &PackageName, node: &NodeName) -> Result<(
         return Ok(());
     }
     Err(Rejected::NodeNotListed { package: package.clone(), node: node.clone() })
+}
+
+impl PackageEntry {
+    /// Something has changed so that it may be owned. Of a package that is owned nothing is noted.
+    fn may_be_owned(&mut self, cause: Cause) {
+        if self.owner.is_none() {
+            self.unowned = Some(cause);
+        }
+    }
 }
 
 /// Names with commas between them.

@@ -64,8 +64,8 @@ pub(super) fn register(
 /// Rule 5: the keeper has made sure that nothing of its node's old session is left, so no agreements are needed.
 fn supersede(step: &mut Step, old: SessionId, new: SessionId, node: NodeId) {
     let name = step.name(node);
-    let owned = step.end_session(old);
     let why = format!("session {old} is superseded by {new} of the same node; nothing of it is left there");
+    let owned = step.end_session(old, &why);
     step.record(Line::new("expired", why.clone()).node(name.clone()));
     for package in owned {
         step.record(Line::new("unowned", why.clone()).package(&package).node(name.clone()));

@@ -8,7 +8,7 @@ use crate::engine::command::Entry;
 use crate::engine::event::{Event, LEDGER_MAX, TEXT_MAX_BYTES, Timeline};
 use crate::engine::lease::{Fact, Rules};
 use crate::engine::placement::eligible;
-use crate::engine::state::{Desired, Ownership, PackageEntry};
+use crate::engine::state::{Cause, Desired, Ownership, PackageEntry};
 use crate::engine::{LogIndex, NodeId, Rejected, SessionId, State, Token, WallMillis};
 use crate::package::{Millis, NodeName, PackageName};
 
@@ -123,11 +123,18 @@ impl<'a> Step<'a> {
             entry.owner = Some(Ownership { token, session, node, since, why, moving_to: None });
             entry.last_token = token;
             entry.report = None;
+            entry.unowned = None;
         }
     }
 
-    /// Removes a session and answers what it owned; those packages are unowned from here on (rule 21).
-    pub fn end_session(&mut self, session: SessionId) -> Vec<PackageName> {
+    /// Something that begins with this entry.
+    pub fn cause(&self, why: &str) -> Cause {
+        Cause { since: self.wall, why: clip(why) }
+    }
+
+    /// Removes a session and answers what it owned; those packages are unowned from here on (rule 21), because of `why`.
+    pub fn end_session(&mut self, session: SessionId, why: &str) -> Vec<PackageName> {
+        let cause = self.cause(why);
         self.state.sessions.remove(&session);
         self.fact(Fact::Expired { session });
         let mut owned = Vec::new();
@@ -135,6 +142,7 @@ impl<'a> Step<'a> {
             if entry.owner.as_ref().is_some_and(|o| o.session == session) {
                 entry.owner = None;
                 entry.report = None;
+                entry.unowned = Some(cause.clone());
                 owned.push(name.clone());
             }
         }

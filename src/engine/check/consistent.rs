@@ -81,7 +81,8 @@ fn owned(state: &State, name: &PackageName, entry: &PackageEntry, owner: &Owners
     let listed = state.nodes.get(&owner.node).is_some_and(|node| entry.definition.nodes.contains(&node.name));
     must(listed, || format!("'{name}' is owned by node {}, which it does not list", owner.node))?;
     let reported = entry.report.as_ref().is_none_or(|report| report.token == owner.token);
-    must(reported, || format!("'{name}' shows the report of another ownership"))
+    must(reported, || format!("'{name}' shows the report of another ownership"))?;
+    must(entry.unowned.is_none(), || format!("'{name}' is owned and says why it is not"))
 }
 
 fn ledger(state: &State) -> Check {

@@ -1,6 +1,7 @@
 //! What `status` says of a package as its log goes on.
 
 use super::*;
+use crate::engine::codec;
 use crate::engine::view::{PackageView, package_view};
 
 fn view(log: &Log) -> PackageView {
@@ -79,4 +80,65 @@ fn a_lost_owner_shows_as_failing_over_with_the_reason() {
     log.say(log.expire(0, &[1, 2], vec![]));
     let headline = view(&log).headline();
     assert!(headline.starts_with("failing over: session"), "{headline}");
+}
+
+/// State, reason and since, with the ledger as it is and with one that has forgotten everything.
+fn told(log: &Log) -> (String, Option<u64>) {
+    let mut forgetful = log.state.clone();
+    forgetful.events.clear();
+    let view = package_view(&forgetful, &p1()).unwrap();
+    assert_eq!(Some(&view), package_view(&log.state, &p1()).as_ref());
+    (view.headline(), view.since.map(|wall| wall.0 / 1000))
+}
+
+#[test]
+fn why_and_since_when_a_package_is_where_it_is_does_not_depend_on_the_ledger() {
+    let mut log = Log::three();
+    let now = |log: &Log| Some(log.state.applied.0);
+    assert_eq!(told(&log), ("halted: not run yet; `pkgctl run p1` starts it".into(), now(&log)));
+    log.run();
+    assert_eq!(told(&log), ("starting: waiting for an eligible node with a live session".into(), now(&log)));
+    let token = log.assign(0);
+    log.stop(StopScope::Everywhere);
+    log.release(0, token, ReleaseOutcome::Stopped);
+    let stopped = ("halted: stopped everywhere by root@n1".to_owned(), now(&log));
+    log.up(0);
+    assert_eq!(told(&log), stopped);
+    log.run();
+    let headline = "failing over: should run; every node of its list may own it: n1, n2".to_owned();
+    assert_eq!(told(&log), (headline, now(&log)));
+
+    log.assign(0);
+    log.say(log.expire(0, &[1, 2], vec![]));
+    let (headline, since) = told(&log);
+    assert!(headline.starts_with("failing over: session") && since == now(&log), "{headline}");
+    for at in 0..2 {
+        log.stop(StopScope::Node(node_name(at)));
+    }
+    let nobody = ("halted: no eligible node".to_owned(), now(&log));
+    log.up(0);
+    assert_eq!(told(&log), nobody);
+    log.stop(StopScope::Everywhere);
+    assert_eq!(told(&log), ("halted: stopped everywhere by root@n1".into(), now(&log)));
+}
+
+#[test]
+fn a_package_of_a_snapshot_without_causes_opens_and_says_nothing_false() {
+    let mut log = Log::three();
+    let reopened = |log: &Log| {
+        let mut value = serde_json::to_value(&log.state.packages[&p1()]).unwrap();
+        let fields = value.as_object_mut().unwrap();
+        assert!(fields.remove("halted").is_some() && fields.remove("unowned").is_some());
+        let mut state = log.state.clone();
+        state.packages.insert(p1(), codec::decode(&codec::encode(&value)).unwrap());
+        package_view(&state, &p1()).unwrap().headline()
+    };
+    assert_eq!(reopened(&log), "halted: not run yet; `pkgctl run p1` starts it");
+    log.run();
+    log.stop(StopScope::Everywhere);
+    assert_eq!(reopened(&log), "halted: stopped everywhere; who did it and when was not kept");
+    log.run();
+    let token = log.assign(0);
+    log.release(0, token, ReleaseOutcome::Stopped);
+    assert_eq!(reopened(&log), "failing over");
 }
