@@ -21,6 +21,9 @@ use crate::package::Millis;
 
 /// Pause between attempts to reach a keeper that is not there yet.
 const RETRY: Duration = Duration::from_millis(50);
+/// The longest pause between the end of a keeper that this agent started and the start of another; the first is
+/// [`RETRY`], and it doubles until a link is made.
+const START_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -46,10 +49,11 @@ pub fn open(keeper: KeeperStart) -> KeeperLink {
 }
 
 async fn keep_up(keeper: KeeperStart, orders: Receiver<ToKeeper>, events: Sender<KeeperEvent>) {
-    let mut child: Option<Child> = None;
+    let mut starts = Starts::default();
     while !events.is_closed() {
         match UnixStream::connect(keeper.places.keeper_socket()).await {
             Ok(stream) => {
+                starts.linked();
                 if let Err(why) = talk(stream, &orders, &events).await {
                     tracing::warn!("the link to the keeper broke: {why}; it is being made again");
                 }
@@ -57,28 +61,83 @@ async fn keep_up(keeper: KeeperStart, orders: Receiver<ToKeeper>, events: Sender
                     return;
                 }
             }
-            Err(_) if keeper.start => child = start_if_gone(&keeper, child),
+            Err(_) if keeper.start => starts.turn(|| spawn(&keeper)),
             Err(error) => tracing::debug!(%error, "no keeper yet"),
         }
         sleep(RETRY).await;
     }
 }
 
-/// Starts a keeper unless the one started before is still on its way.
-fn start_if_gone(keeper: &KeeperStart, child: Option<Child>) -> Option<Child> {
-    if let Some(mut child) = child {
-        match child.try_wait() {
-            Ok(None) => return Some(child),
-            Ok(Some(status)) => tracing::warn!("the keeper ended with {status}; its log says why; starting another"),
-            Err(error) => tracing::warn!("the keeper's end is not known: {error}"),
+/// A started process that may have ended.
+trait Started {
+    /// How it ended; none while it runs.
+    fn ended(&mut self) -> io::Result<Option<String>>;
+}
+
+impl Started for Child {
+    fn ended(&mut self) -> io::Result<Option<String>> {
+        Ok(self.try_wait()?.map(|status| status.to_string()))
+    }
+}
+
+/// Keepers that this agent starts: one at a time, more and more rarely while they end at once, and each way of failing
+/// said once in a row.
+struct Starts<C> {
+    child: Option<C>,
+    /// Before the start that follows the next failure.
+    pause: Duration,
+    /// Until the next start.
+    left: Duration,
+    said: Option<String>,
+}
+
+impl<C> Default for Starts<C> {
+    fn default() -> Self {
+        Self { child: None, pause: RETRY, left: Duration::ZERO, said: None }
+    }
+}
+
+impl<C: Started> Starts<C> {
+    /// A keeper answers; the child is its process, or has nothing to do with it and ends by itself.
+    fn linked(&mut self) {
+        let child = self.child.take();
+        *self = Self { child, ..Self::default() };
+    }
+
+    /// To be called every [`RETRY`] while no keeper answers: starts one, unless the one started before is still on its
+    /// way or the pause after its end is not over.
+    fn turn(&mut self, start: impl FnOnce() -> io::Result<C>) {
+        if let Some(child) = &mut self.child {
+            match child.ended() {
+                Ok(None) => return,
+                Ok(Some(how)) => self.failed(&format!("the keeper ended with {how}; its log says why")),
+                Err(error) => self.failed(&format!("the keeper's end is not known: {error}")),
+            }
+            self.child = None;
+        }
+        self.left = self.left.saturating_sub(RETRY);
+        if !self.left.is_zero() {
+            return;
+        }
+        match start() {
+            Ok(child) => self.child = Some(child),
+            Err(error) => self.failed(&format!("the keeper cannot be started: {error}")),
         }
     }
-    match spawn(keeper) {
-        Ok(child) => Some(child),
-        Err(error) => {
-            tracing::error!("the keeper cannot be started: {error}; this node can own nothing until it is");
-            None
+
+    fn failed(&mut self, why: &str) {
+        self.left = self.pause;
+        self.pause = (self.pause * 2).min(START_PAUSE_MAX);
+        if self.is_news(why) {
+            tracing::warn!(
+                "{why}; this node can own nothing until one runs. It is tried again and again, after pauses of up to \
+                 {START_PAUSE_MAX:?}, and this is not repeated"
+            );
         }
+    }
+
+    fn is_news(&mut self, why: &str) -> bool {
+        self.said.replace(why.to_owned()).as_deref() != Some(why)
     }
 }
 
@@ -157,5 +216,59 @@ async fn read(mut reader: OwnedReadHalf, events: Sender<KeeperEvent>) -> io::Res
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that ends in the given way, or runs on.
+    struct Fake(Option<&'static str>);
+
+    impl Started for Fake {
+        fn ended(&mut self) -> io::Result<Option<String>> {
+            Ok(self.0.map(str::to_owned))
+        }
+    }
+
+    /// At which turns a keeper is started that ends at once or cannot be started.
+    fn started_at(starts: &mut Starts<Fake>, turns: u32, start: fn() -> io::Result<Fake>) -> Vec<u32> {
+        let mut at = Vec::new();
+        for turn in 0..turns {
+            starts.turn(|| {
+                at.push(turn);
+                start()
+            });
+        }
+        at
+    }
+
+    #[test]
+    fn a_keeper_that_ends_at_once_is_started_more_and_more_rarely_until_a_link_was_made() {
+        for start in [|| Ok(Fake(Some("exit status: 1"))), || Err(io::Error::other("no such file"))] {
+            let mut starts = Starts::default();
+            let at = started_at(&mut starts, 10_000, start);
+            let pauses: Vec<u32> = at.windows(2).map(|two| two[1] - two[0]).collect();
+            assert_eq!(pauses[..7], [1, 2, 4, 8, 16, 32, 64]);
+            assert!(pauses[7..].iter().all(|turns| RETRY * *turns == START_PAUSE_MAX), "{pauses:?}");
+            starts.linked();
+            assert_eq!(started_at(&mut starts, 4, start)[..2], [0, 1]);
+        }
+    }
+
+    #[test]
+    fn a_keeper_on_its_way_is_waited_for() {
+        let mut starts = Starts::default();
+        assert_eq!(started_at(&mut starts, 1000, || Ok(Fake(None))), [0]);
+    }
+
+    #[test]
+    fn a_failure_is_said_once_until_another_or_a_link_follows() {
+        let mut starts = Starts::<Fake>::default();
+        let said = ["a", "a", "b", "b", "a"].map(|why| starts.is_news(why));
+        assert_eq!(said, [true, false, true, false, true]);
+        starts.linked();
+        assert!(starts.is_news("a"));
     }
 }
