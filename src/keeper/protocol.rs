@@ -245,6 +245,10 @@ pub struct LeaseView {
     pub left: Millis,
     /// The session is over (expired, lapsed or refused) and everything of it is down: register a new one.
     pub over: bool,
+    /// By how many millionths this node's two clocks differ in rate, positive if the one that arms timers is slow; none
+    /// while it is no more than rho/2 (rule 2), and from keepers that do not say it.
+    #[serde(default)]
+    pub skew_ppm: Option<i32>,
 }
 
 /// Something that is up.

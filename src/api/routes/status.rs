@@ -132,6 +132,13 @@ fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<Strin
     if local.scheduling.as_deref() == Some("best-effort") {
         all.push("scheduling is best-effort on this node: programs are ended 150 ms before the lease".to_owned());
     }
+    all.extend(local.lease.skew_ppm.map(|ppm| {
+        let percent = f64::from(ppm.unsigned_abs()) / 10_000.0;
+        format!(
+            "this node's clocks differ in rate by {percent:.1} %: its leases may lapse early; see what sets the clock \
+             (chronyc tracking, timedatectl)"
+        )
+    }));
     if local.keeper_version.is_none() {
         all.push("this node's keeper is not attached: it holds no lease and can own nothing".to_owned());
     }
@@ -159,4 +166,57 @@ pub struct Wait {
 pub async fn changes<D: Door>(State(door): State<D>, Query(wait): Query<Wait>) -> Result<Json<Progress>, Refusal> {
     let within = Duration::from_millis(wait.within_ms.min(WAIT_MAX_MS));
     Ok(Json(Progress { applied: door.applied_after(LogIndex(wait.after), within).await }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize;
+
+    use super::*;
+    use crate::engine::{SessionId, codec};
+    use crate::keeper::protocol::LeaseView;
+    use crate::package::Millis;
+    use crate::raft::Role;
+
+    /// A lease as keepers of the version before tell it.
+    #[derive(Serialize)]
+    struct OldView {
+        session: Option<SessionId>,
+        left: Millis,
+        over: bool,
+    }
+
+    fn raft() -> RaftStatus {
+        RaftStatus {
+            node: NodeId(1),
+            role: Role::Follower,
+            term: 1,
+            leader: None,
+            voters: Default::default(),
+            learners: Default::default(),
+            addresses: Default::default(),
+            changing: false,
+            last_log: None,
+            committed: None,
+            applied: None,
+            snapshot: None,
+            peers: Default::default(),
+            fatal: None,
+        }
+    }
+
+    fn warned(lease: LeaseView) -> bool {
+        let local = Local { lease, ..Local::default() };
+        let all = warnings(&ClusterState::default(), &raft(), &local);
+        all.iter().any(|text| text.contains("clocks differ in rate by 5.0 %"))
+    }
+
+    #[test]
+    fn clocks_that_run_unevenly_are_warned_of_as_rule_2_says_and_a_keeper_that_does_not_say_it_is_understood() {
+        assert!(warned(LeaseView { skew_ppm: Some(-50_000), ..LeaseView::default() }));
+        let old = OldView { session: None, left: Millis(7), over: false };
+        let view: LeaseView = codec::decode(&codec::encode(&old)).unwrap();
+        assert_eq!(view, LeaseView { left: Millis(7), ..LeaseView::default() });
+        assert!(!warned(view));
+    }
 }

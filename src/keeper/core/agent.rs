@@ -94,7 +94,7 @@ impl Core {
             program: self.settings.program.clone(),
             nonce: self.settings.nonce,
             scheduling: self.settings.scheduling.clone(),
-            lease: self.tenure.view(now.holder),
+            lease: self.lease_view(now),
             released: self.tokens.released().clone(),
             largest: self.tokens.largest().clone(),
             running: self.inventory.hand_over(),

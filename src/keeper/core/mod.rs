@@ -41,7 +41,7 @@ use self::tokens::Tokens;
 use self::voter::Voter;
 use crate::engine::lease::{Knowledge, Message};
 use crate::engine::{HolderTime, NodeId};
-use crate::keeper::protocol::{Configuration, FromKeeper};
+use crate::keeper::protocol::{Configuration, FromKeeper, LeaseView};
 
 /// The state of one keeper's life.
 #[derive(Clone, Debug)]
@@ -60,6 +60,8 @@ pub struct Core {
     leaving: Leaving,
     /// When the agent is told of the lease again although nothing has changed.
     view_at: HolderTime,
+    /// How unevenly the clocks run, if it is more than rho/2.
+    skew_ppm: Option<i32>,
     out: Outbox,
     /// Messages from this node to itself: a voter's keeper is its own voter too.
     mail: VecDeque<Message>,
@@ -80,6 +82,7 @@ impl Core {
             agent: Agent::new(now.holder),
             leaving: Leaving::default(),
             view_at: now.holder,
+            skew_ppm: None,
             out: Outbox::default(),
             mail: VecDeque::new(),
             settings,
@@ -99,6 +102,7 @@ impl Core {
             }
             Input::Address { place, event } => self.inventory.address_event(&place, event, now.holder, &mut self.out),
             Input::Note { package, text } => self.out.note(package.as_ref(), text),
+            Input::Skew { ppm } => self.skewed(ppm, now),
             Input::Terminate => self.leave(now),
         }
         self.do_due(now);
@@ -127,8 +131,32 @@ impl Core {
         self.tenure.given().map(|until| self.settings.enforcement.end_of(until).back(self.settings.leash_margin))
     }
 
+    fn lease_view(&self, now: Now) -> LeaseView {
+        LeaseView { skew_ppm: self.skew_ppm, ..self.tenure.view(now.holder) }
+    }
+
+    /// Rule 2: a clock slewed hard shortens deadlines, and is said, once each time; `status` shows how it is now.
+    fn skewed(&mut self, ppm: Option<i32>, now: Now) {
+        let before = std::mem::replace(&mut self.skew_ppm, ppm);
+        match (before, ppm) {
+            (None, Some(ppm)) => self.out.note(
+                None,
+                format!(
+                    "this node's clock is being slewed by {:.1} %: deadlines are shortened, so that leases may lapse \
+                     early. See what sets the clock (chronyc tracking, timedatectl)",
+                    f64::from(ppm.unsigned_abs()) / 10_000.0
+                ),
+            ),
+            (Some(_), None) => self.out.note(None, "this node's clock runs evenly again".to_owned()),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        if before.is_some() != ppm.is_some() {
+            self.tell_lease(now);
+        }
+    }
+
     fn tell_lease(&mut self, now: Now) {
-        let view = self.tenure.view(now.holder);
+        let view = self.lease_view(now);
         self.view_at = now.holder + limits::LEASE_VIEW_EVERY;
         self.out.tell(FromKeeper::Lease(view));
     }

@@ -107,6 +107,11 @@ pub enum Input {
         /// The sentence.
         text: String,
     },
+    /// The rates of this node's two clocks differ by more than rho/2 (rule 2), or by another amount, or no longer.
+    Skew {
+        /// By how many millionths, positive if the one that arms timers is slow; none if it is no more than rho/2.
+        ppm: Option<i32>,
+    },
     /// Somebody wants this process to end in good order.
     Terminate,
 }

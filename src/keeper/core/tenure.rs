@@ -169,16 +169,17 @@ impl Tenure {
         }
     }
 
-    /// As the agent is told.
+    /// As the agent is told, on clocks that run evenly.
     pub fn view(&self, now: HolderTime) -> LeaseView {
-        match &self.stage {
-            Stage::Before => LeaseView::default(),
+        let (session, left, over) = match &self.stage {
+            Stage::Before => return LeaseView::default(),
             Stage::Held(held) => {
                 let left = held.holder.deadline().map_or(Duration::ZERO, |until| until.since(now));
-                LeaseView { session: Some(held.holder.session()), left: left.into(), over: false }
+                (held.holder.session(), left.into(), false)
             }
-            Stage::Ending(session) => LeaseView { session: Some(*session), left: Millis(0), over: false },
-            Stage::Over(session) => LeaseView { session: Some(*session), left: Millis(0), over: true },
-        }
+            Stage::Ending(session) => (*session, Millis(0), false),
+            Stage::Over(session) => (*session, Millis(0), true),
+        };
+        LeaseView { session: Some(session), left, over, skew_ppm: None }
     }
 }

@@ -78,8 +78,8 @@ pub(super) struct Daemon {
     /// What the effects of one input have brought, to be taken before anything else.
     pub(super) inputs: VecDeque<Input>,
     bind_at: Option<HolderTime>,
-    /// It was said that something slews the clock hard.
-    skew_told: bool,
+    /// What the core was told last of how unevenly the clocks run.
+    skew_ppm: Option<i32>,
     done: bool,
 }
 
@@ -109,7 +109,7 @@ impl Daemon {
             leased: false,
             inputs,
             bind_at: None,
-            skew_told: false,
+            skew_ppm: None,
             done: false,
         };
         daemon.watch(&daemon.signals, Source::Signals)?;
@@ -278,22 +278,13 @@ impl Daemon {
 }
 
 impl Daemon {
-    /// Rule 2: a clock slewed hard shortens deadlines, and is said, once each time.
+    /// Rule 2: how unevenly the clocks run is known to whoever asks.
     fn mind_skew(&mut self) {
-        let skew = self.clock.skewed();
-        if skew.is_some() == self.skew_told {
-            return;
+        let ppm = self.clock.skewed().map(|part| (part * 1e6) as i32);
+        if ppm != self.skew_ppm {
+            self.skew_ppm = ppm;
+            self.inputs.push_back(Input::Skew { ppm });
         }
-        self.skew_told = skew.is_some();
-        let text = match skew {
-            Some(part) => format!(
-                "this node's clock is being slewed by {:.1} %: deadlines are shortened, so that leases may lapse early. \
-                 See what sets the clock (chronyc tracking, timedatectl)",
-                part.abs() * 100.0
-            ),
-            None => "this node's clock runs evenly again".to_owned(),
-        };
-        self.inputs.push_back(Input::Note { package: None, text });
     }
 }
 

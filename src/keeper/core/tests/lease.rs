@@ -55,7 +55,7 @@ fn when_the_lease_runs_out_the_session_is_over_only_once_everything_of_it_is_gon
     let told = b.told();
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lapsed { place, .. } if *place == p)), "{told:?}");
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lapsed { place, .. } if *place == i)), "{told:?}");
-    let over = LeaseView { session: Some(session), left: Millis(0), over: true };
+    let over = LeaseView { session: Some(session), left: Millis(0), over: true, skew_ppm: None };
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lease(view) if *view == over)), "{told:?}");
 }
 
@@ -276,4 +276,27 @@ fn with_enforcement_off_as_in_the_lab_the_end_of_a_lease_ends_nothing() {
     };
     assert!(ends_by_itself(Enforcement::Kernel), "or this test shows nothing");
     assert!(!ends_by_itself(Enforcement::Off));
+}
+
+#[test]
+fn clocks_that_run_unevenly_are_told_at_once_with_every_view_and_noted_once_each_time() {
+    let (mut b, _) = Bench::leased();
+    b.told();
+    let notes = |told: &[FromKeeper]| told.iter().filter(|f| matches!(f, FromKeeper::Note { .. })).count();
+    let view = |told: &[FromKeeper]| {
+        told.iter().rev().find_map(|f| if let FromKeeper::Lease(view) = f { Some(view.skew_ppm) } else { None })
+    };
+    b.input(Input::Skew { ppm: Some(100_000) });
+    let told = b.told();
+    assert_eq!((notes(&told), view(&told)), (1, Some(Some(100_000))), "{told:?}");
+    b.input(Input::Skew { ppm: Some(90_000) });
+    b.renewed();
+    b.run(1100);
+    let told = b.told();
+    assert_eq!((notes(&told), view(&told)), (0, Some(Some(90_000))), "{told:?}");
+    let again = b.attach();
+    assert_eq!(again.lease.skew_ppm, Some(90_000), "another agent learns it with its welcome");
+    b.input(Input::Skew { ppm: None });
+    let told = b.told();
+    assert_eq!((notes(&told), view(&told)), (1, Some(None)), "{told:?}");
 }
