@@ -13,6 +13,7 @@ mod scene;
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 
 use bench::{Agent, Bench, Keeper, TTL, introduce};
 use nix::sys::signal::Signal;
@@ -100,6 +101,34 @@ fn without_a_majority_the_lease_ends_and_with_it_the_program_although_nothing_is
         b.agent.over_session(session);
         let heard = b.voter.heard();
         assert!(heard.iter().any(|m| matches!(m, Message::Query { .. })), "rule 8a");
+    });
+}
+
+#[test]
+fn a_keeper_whose_socket_is_removed_keeps_its_agent_and_is_found_by_the_next() {
+    scene("a_keeper_whose_socket_is_removed_keeps_its_agent_and_is_found_by_the_next", |_| {
+        let mut b = Bench::leased();
+        let path = b.keeper.places.keeper_socket();
+        std::fs::remove_file(&path).unwrap();
+        let noted = |frame: &FromKeeper| match frame {
+            FromKeeper::Note { text, .. } if text.contains("was taken away") => Some(text.clone()),
+            _ => None,
+        };
+        let text = b.agent.hear(noted);
+        assert!(text.contains("it is there again"), "{text}");
+        assert!(path.exists());
+
+        // What a live process has is left to it.
+        std::fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        let text = b.agent.hear(noted);
+        assert!(text.contains("another process listens there"), "{text}");
+        drop(other);
+        let text = b.agent.hear(noted);
+        assert!(text.contains("it is there again"), "{text}");
+        assert!(matches!(b.agent.ask(Op::Announce), Outcome::Ok), "the agent stays attached");
+        let next = Agent::attach(&mut b.keeper);
+        assert_eq!(next.welcome.nonce, b.agent.welcome.nonce, "the same keeper");
     });
 }
 

@@ -6,6 +6,7 @@
 //! - `token`: what an operator carries from a member to a node that joins.
 //! - `tls`: who is at the other end of a connection, and which service is wanted.
 //! - `frame`: length-prefixed frames. `sockets`: options of our tcp sockets.
+//! - `socket_path`: the name of a Unix socket, and whether a live process has it.
 //! - `peers`: calls between members.
 //! - `listener`: the one tcp port. `http`: plumbing for the API on both sides.
 //! - `join`: how a node asks to be let in.
@@ -20,6 +21,7 @@ pub mod join;
 pub mod listener;
 pub mod peers;
 pub mod random;
+pub mod socket_path;
 mod sockets;
 pub mod tls;
 pub mod token;

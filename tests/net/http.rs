@@ -9,6 +9,7 @@ use futures::StreamExt;
 use pkgctl::engine::NodeId;
 use pkgctl::net::http::{Endpoint, HttpError, UnixDoor, serve_unix};
 use pkgctl::net::tls::Expect;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, mpsc};
 
@@ -42,6 +43,30 @@ async fn a_local_request_carries_the_user_and_its_body() {
     let echo = local.endpoint.request("POST", "/echo", Some(b"{\"a\":1}".to_vec())).await.unwrap();
     assert_eq!((echo.status, echo.body.as_slice(), echo.header("x-next-offset")), (200, &b"{\"a\":1}"[..], Some("7")));
     assert_eq!(local.endpoint.request("GET", "/nowhere", None).await.unwrap().status, 404);
+}
+
+/// Asks until somebody answers; who that is.
+async fn answered(endpoint: &Endpoint) -> Vec<u8> {
+    loop {
+        match endpoint.request("GET", "/who", None).await {
+            Ok(answer) => return answer.body,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_socket_whose_name_is_taken_away_is_there_again_and_connections_go_on() {
+    let local = local(router());
+    let Endpoint::Unix(path) = &local.endpoint else { panic!("it is a Unix socket") };
+    answered(&local.endpoint).await;
+    let mut old = tokio::net::UnixStream::connect(path).await.unwrap();
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    answered(&local.endpoint).await;
+    old.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    old.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

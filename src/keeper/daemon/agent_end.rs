@@ -1,16 +1,18 @@
 //! The agent's connection: one at a time, a new one replaces the old. Nothing here waits.
 
+use std::fs::DirBuilder;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
 
-use super::{KeeperError, file};
+use super::{KeeperError, RUN_MODE, file};
 use crate::engine::frame::{self, FrameError, Frames};
 use crate::keeper::protocol::{FRAME_MAX_BYTES, FromKeeper, ToKeeper};
+use crate::net::socket_path::{Found, SocketFile, look};
 
 /// What may wait to be read by an agent; one that falls further behind is disconnected.
 const OUT_MAX_BYTES: usize = 4 * FRAME_MAX_BYTES;
@@ -24,6 +26,8 @@ const SOCKET_MODE: u32 = 0o600;
 pub struct AgentEnd {
     listener: UnixListener,
     path: PathBuf,
+    /// The socket that had the name when it was bound.
+    socket: SocketFile,
     current: Option<Connection>,
 }
 
@@ -65,14 +69,36 @@ impl AgentEnd {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(file("remove the old socket", path)(e)),
             Ok(()) | Err(_) => {}
         }
-        // This process has one thread that makes files now; nobody sees the socket with wider permissions.
-        let before = umask(Mode::from_bits_truncate(0o777 & !SOCKET_MODE));
-        let bound = UnixListener::bind(path);
-        umask(before);
-        let listener = bound.map_err(file("listen on", path))?;
-        let set = std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE));
-        set.and_then(|()| listener.set_nonblocking(true)).map_err(file("listen on", path))?;
-        Ok(Self { listener, path: path.to_owned(), current: None })
+        let (listener, socket) = bind(path).map_err(file("listen on", path))?;
+        Ok(Self { listener, path: path.to_owned(), socket, current: None })
+    }
+
+    /// Listens again where something has taken the socket's name away; who is connected stays. Returns whether the
+    /// listening socket is another one now, to be watched instead of the old one.
+    ///
+    /// # Errors
+    /// The name is lost and cannot be had: another live process has it, or the system refuses.
+    pub fn keep_name(&mut self) -> io::Result<bool> {
+        if self.socket.is_at(&self.path) {
+            return Ok(false);
+        }
+        if let Some(dir) = self.path.parent() {
+            // Whoever took the name may have taken the directory too; if it cannot be made, binding says why.
+            let _ = DirBuilder::new().recursive(true).mode(RUN_MODE).create(dir);
+        }
+        match look(&self.path)? {
+            Found::Nothing => {}
+            Found::Dead => std::fs::remove_file(&self.path)?,
+            Found::Live => return Err(io::Error::new(ErrorKind::AddrInUse, "another process listens there")),
+            Found::NotASocket => return Err(io::Error::new(ErrorKind::AlreadyExists, "it is not a socket")),
+        }
+        (self.listener, self.socket) = bind(&self.path)?;
+        Ok(true)
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The listening socket, to be watched for connections.
@@ -191,7 +217,75 @@ impl AgentEnd {
 
 impl Drop for AgentEnd {
     fn drop(&mut self) {
-        // The next keeper removes it otherwise.
-        let _ = std::fs::remove_file(&self.path);
+        if self.socket.is_at(&self.path) {
+            // The next keeper removes it otherwise.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The only thread that starts processes is this one, so that none of them gets the narrow mask; a file that another
+/// thread makes meanwhile is only less readable. Nobody sees the socket with wider permissions.
+fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let before = umask(Mode::from_bits_truncate(0o777 & !SOCKET_MODE));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    let listener = bound?;
+    let socket = SocketFile::at(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    listener.set_nonblocking(true)?;
+    Ok((listener, socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening() -> (tempfile::TempDir, PathBuf, AgentEnd) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run").join("keeper.sock");
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        let end = AgentEnd::listen(&path).unwrap();
+        (dir, path, end)
+    }
+
+    #[test]
+    fn a_name_that_is_taken_away_is_bound_again_and_the_connected_agent_stays() {
+        let (_dir, path, mut end) = listening();
+        assert!(!end.keep_name().unwrap());
+        let mut agent = UnixStream::connect(&path).unwrap();
+        assert!(end.accept());
+        for what in
+            [|path: &Path| std::fs::remove_file(path), |path: &Path| std::fs::remove_dir_all(path.parent().unwrap())]
+        {
+            what(&path).unwrap();
+            assert!(end.keep_name().unwrap());
+            assert!(!end.keep_name().unwrap());
+            assert_eq!(std::fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+            end.tell(&FromKeeper::WantsVoterUp).unwrap();
+            assert!(agent.read(&mut [0; 64]).unwrap() > 0, "the old connection lives");
+        }
+        let _next = UnixStream::connect(&path).unwrap();
+        assert!(end.accept());
+        assert_eq!(agent.read(&mut [0; 64]).unwrap(), 0, "replaced");
+        drop(end);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_name_that_a_live_process_or_a_file_has_is_left_to_it_and_a_dead_socket_is_replaced() {
+        let (_dir, path, mut end) = listening();
+        std::fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        assert_eq!(end.keep_name().unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(other);
+        assert_eq!(look(&path).unwrap(), Found::Dead);
+        assert!(end.keep_name().unwrap());
+        assert_eq!(look(&path).unwrap(), Found::Live);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert_eq!(end.keep_name().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        drop(end);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }
 }

@@ -29,6 +29,9 @@ use crate::keeper::core::Enforcement;
 
 pub use start::run;
 
+/// Permissions of the run directory when the keeper makes it.
+const RUN_MODE: u32 = 0o755;
+
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct Options {

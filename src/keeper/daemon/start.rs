@@ -19,7 +19,7 @@ use super::attend::Shown;
 use super::inits::Inits;
 use super::leashes::{Leashes, OWN_EXE};
 use super::turn::Daemon;
-use super::{KeeperError, Options, file, lock, system};
+use super::{KeeperError, Options, RUN_MODE, file, lock, system};
 use crate::config;
 use crate::host::clock::{Clock, boot_now};
 use crate::host::sched::{KEEPER_PRIORITY, Scheduling, lock_memory, prefer_fifo, protect_from_oom};
@@ -29,8 +29,6 @@ use crate::keeper::ip::{self, Event, IpWorker, Order, Setup};
 use crate::keeper::leash::{Leash, LeashEvent, leash_margin};
 use crate::net::random;
 
-/// Least permissions of the run directory when the keeper makes it.
-const RUN_MODE: u32 = 0o755;
 /// Time between two looks at what an earlier life left.
 const CLEAN_RETRY: Duration = Duration::from_secs(1);
 /// How long the trial leash may live.

@@ -24,6 +24,9 @@ const READY_MAX: usize = 64;
 /// Time between two attempts to bind an address.
 const BIND_RETRY: Duration = Duration::from_secs(1);
 
+/// Time between two looks whether the socket still has its name.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What a descriptor in the poll set belongs to, as the number it is registered under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -80,6 +83,10 @@ pub(super) struct Daemon {
     bind_at: Option<HolderTime>,
     /// What the core was told last of how unevenly the clocks run.
     skew_ppm: Option<i32>,
+    /// When it is looked whether the socket still has its name.
+    look_at: HolderTime,
+    /// Why it has lost its name, as told.
+    nameless: Option<String>,
     done: bool,
 }
 
@@ -110,6 +117,8 @@ impl Daemon {
             inputs,
             bind_at: None,
             skew_ppm: None,
+            look_at: HolderTime::default(),
+            nameless: None,
             done: false,
         };
         daemon.watch(&daemon.signals, Source::Signals)?;
@@ -141,6 +150,7 @@ impl Daemon {
             self.take(Input::Tick);
             self.bind_again();
             self.mind_skew();
+            self.mind_socket();
             self.shown.turned(self.leased, self.leashes.count());
         }
         tracing::info!("keeper ends, with everything down");
@@ -285,6 +295,43 @@ impl Daemon {
             self.skew_ppm = ppm;
             self.inputs.push_back(Input::Skew { ppm });
         }
+    }
+}
+
+impl Daemon {
+    /// An agent that looks for this keeper finds it, whatever cleans the run directory. The loop turns once a second.
+    fn mind_socket(&mut self) {
+        let now = self.clock.now().holder;
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + LOOK_EVERY;
+        let path = self.agent.path().display().to_string();
+        let lost = match self.agent.keep_name() {
+            // A name that was lost may have come back with its own socket, by a rename.
+            Ok(false) => None,
+            // The old listening socket has left the poll set by being closed.
+            Ok(true) => match self.watch(self.agent.listener(), Source::Listener) {
+                Ok(()) => {
+                    self.note(format!("{path} was taken away, so that no agent could attach; it is there again"));
+                    None
+                }
+                Err(why) => Some(why.to_string()),
+            },
+            Err(why) => Some(why.to_string()),
+        };
+        if lost.is_some() && lost != self.nameless {
+            let why = lost.as_deref().unwrap_or_default();
+            self.note(format!(
+                "{path} was taken away and cannot be bound again: {why}. An agent that is attached stays, no other can \
+                 attach; it is tried again every second"
+            ));
+        }
+        self.nameless = lost;
+    }
+
+    fn note(&mut self, text: String) {
+        self.inputs.push_back(Input::Note { package: None, text });
     }
 }
 

@@ -5,12 +5,13 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, chown};
 use tokio::net::UnixListener;
+
+use crate::net::socket_path::{Found, SocketFile, look};
 
 /// The group whose members may use the socket. Membership is as good as root: a package file is a program run as root.
 pub const GROUP: &str = "pkgctl";
@@ -47,7 +48,7 @@ pub enum SocketError {
 pub struct UnixDoor {
     listener: UnixListener,
     path: PathBuf,
-    inode: u64,
+    file: SocketFile,
 }
 
 impl UnixDoor {
@@ -80,9 +81,30 @@ impl UnixDoor {
         });
         let mode = if shared { 0o660 } else { 0o600 };
         fs::set_permissions(&fresh, Permissions::from_mode(mode)).map_err(fail("set the mode of"))?;
-        let inode = fs::symlink_metadata(&fresh).map_err(fail("look at"))?.ino();
+        let file = SocketFile::at(&fresh).map_err(fail("look at"))?;
         fs::rename(&fresh, &path).map_err(fail("put in place"))?;
-        Ok(Self { listener, path, inode })
+        Ok(Self { listener, path, file })
+    }
+
+    /// Whether its name still leads to it. Whatever cleans the directory may have taken the name away.
+    pub(super) fn has_its_name(&self) -> bool {
+        self.file.is_at(&self.path)
+    }
+
+    /// Binds another socket under the same name, for a door that has lost it. Connections to this one go on.
+    ///
+    /// # Errors
+    /// [`SocketError`]; [`SocketError::InUse`] if another process has the name.
+    pub(super) fn bind_again(&self) -> Result<Self, SocketError> {
+        if let Some(dir) = self.path.parent() {
+            // Whoever took the name may have taken the directory too; if it cannot be made, binding says why.
+            let _ = fs::create_dir_all(dir);
+        }
+        Self::bind(&self.path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn listener(&self) -> &UnixListener {
@@ -92,7 +114,7 @@ impl UnixDoor {
 
 impl Drop for UnixDoor {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if self.file.is_at(&self.path) {
             // A name that stays behind is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }
@@ -100,17 +122,11 @@ impl Drop for UnixDoor {
 }
 
 fn check_free(path: &Path) -> Result<(), SocketError> {
-    use std::os::unix::fs::FileTypeExt;
-    match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(SocketError::Io { what: "look at", path: path.into(), source }),
-        Ok(found) if !found.file_type().is_socket() => return Err(SocketError::NotASocket { path: path.into() }),
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused || e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(SocketError::Io { what: "try", path: path.into(), source }),
-        Ok(_) => Err(SocketError::InUse { path: path.into() }),
+    match look(path) {
+        Ok(Found::Nothing | Found::Dead) => Ok(()),
+        Ok(Found::Live) => Err(SocketError::InUse { path: path.into() }),
+        Ok(Found::NotASocket) => Err(SocketError::NotASocket { path: path.into() }),
+        Err(source) => Err(SocketError::Io { what: "look at", path: path.into(), source }),
     }
 }
 
