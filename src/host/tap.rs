@@ -115,10 +115,12 @@ impl Tap {
     }
 
     /// Someone else who claims the address, if one has been heard since the last call; reads up to `limit` packets.
+    /// `is_ours` says whether another interface of this host has a hardware address: on a network on which the host has
+    /// two, each hears what the other says.
     ///
     /// # Errors
     /// When the interface is gone or down.
-    pub fn claimant(&self, limit: usize) -> io::Result<Option<Mac>> {
+    pub fn claimant(&self, limit: usize, mut is_ours: impl FnMut(Mac) -> bool) -> io::Result<Option<Mac>> {
         for _ in 0..limit {
             let mut bytes = [0; PACKET_BYTES];
             let (length, from) = match self.receive(&mut bytes) {
@@ -132,7 +134,7 @@ impl Tap {
                 IpAddr::V4(ip) => arp::claimant(packet, ip),
                 IpAddr::V6(ip) => nd::claimant(packet, from, ip),
             };
-            if let Some(other) = claimant.filter(|mac| *mac != self.mac && from != self.mac) {
+            if let Some(other) = claimant.filter(|mac| *mac != self.mac && from != self.mac && !is_ours(*mac)) {
                 return Ok(Some(other));
             }
         }

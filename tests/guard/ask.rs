@@ -98,15 +98,20 @@ pub fn by_new_tcp(ip: IpAddr) -> Ask {
 
 /// "Who has this address?" on the link, by ARP or neighbour discovery.
 pub fn by_neighbour(ip: IpAddr) -> Ask {
-    let link = Route::open().expect("a route socket").link(DEVICE).expect("links").expect("the interface");
+    by_neighbour_on(DEVICE, ip)
+}
+
+/// The same on another interface.
+pub fn by_neighbour_on(device: &str, ip: IpAddr) -> Ask {
+    let link = Route::open().expect("a route socket").link(device).expect("links").expect("the interface");
     let mac = Mac(link.mac[..].try_into().expect("an Ethernet address"));
     let tap = Tap::open(link.index, mac, ip, Hears::BeforeTheGuard).expect("a tap");
     Box::new(move |_| {
-        while let Ok(Some(_)) = tap.claimant(64) {}
+        while let Ok(Some(_)) = tap.claimant(64, |_| false) {}
         tap.probe().expect("the link takes a probe");
         let mut fds = [PollFd::new(tap.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, u16::try_from(WAIT.as_millis()).expect("short")).expect("poll");
-        matches!(tap.claimant(64), Ok(Some(_)))
+        matches!(tap.claimant(64, |_| false), Ok(Some(_)))
     })
 }
 

@@ -24,6 +24,9 @@ use pkgctl::host::tap::Mac;
 const INSIDE: &str = "PKGCTL_GUARD_SCENE";
 /// The interface of both hosts.
 pub const DEVICE: &str = "eth0";
+/// The other interface of both, once there is a [`Scene::second_interface`], and what joins the client's two.
+pub const SECOND: &str = "eth1";
+const BRIDGE: &str = "br0";
 pub const NODE: [&str; 2] = ["10.0.0.1", "fd00::1"];
 const CLIENT: [&str; 2] = ["10.0.0.9", "fd00::9"];
 
@@ -72,6 +75,7 @@ type Task = Box<dyn FnOnce() + Send>;
 /// The two hosts. The calling thread, and every thread it starts, is in the node's namespace.
 pub struct Scene {
     tasks: mpsc::Sender<Task>,
+    client: OwnedFd,
 }
 
 impl Scene {
@@ -85,11 +89,30 @@ impl Scene {
             inbox.into_iter().for_each(|task| task());
         });
         let client: OwnedFd = receive.recv().expect("the client's namespace");
-        let scene = Self { tasks };
-        join_by_veth(&client);
+        let scene = Self { tasks, client };
+        join_by_veth(&scene.client, DEVICE);
         configure(NODE);
         scene.on_client(|| configure(CLIENT));
         scene
+    }
+
+    /// Gives the node a second interface on the network of the first: a bridge at the client joins them. The client's
+    /// ends of both still hear by themselves what each interface of the node says.
+    pub fn second_interface(&self) {
+        join_by_veth(&self.client, SECOND);
+        self.on_client(|| {
+            add_bridge();
+            for name in [SECOND, BRIDGE] {
+                set_up(name, true);
+            }
+            for name in [DEVICE, SECOND] {
+                let bridge = index_of(BRIDGE);
+                let port = change_link(name, |link| link.attributes.push(LinkAttribute::Controller(bridge)));
+                let mut route = Route::open().expect("a route socket");
+                route.request("join a bridge", RouteNetlinkMessage::SetLink(port), 0).expect("the port joins");
+            }
+        });
+        set_up(SECOND, true);
     }
 
     /// Runs `task` in the client's namespace; threads that it starts stay there.
@@ -100,12 +123,20 @@ impl Scene {
     }
 }
 
-fn join_by_veth(client: &OwnedFd) {
+fn add_bridge() {
+    let mut bridge = LinkMessage::default();
+    bridge.attributes =
+        vec![LinkAttribute::IfName(BRIDGE.into()), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)])];
+    let mut route = Route::open().expect("a route socket");
+    route.request("add a bridge", RouteNetlinkMessage::NewLink(bridge), NLM_F_CREATE | NLM_F_EXCL).expect("a bridge");
+}
+
+fn join_by_veth(client: &OwnedFd, name: &str) {
     let mut peer = LinkMessage::default();
-    peer.attributes = vec![LinkAttribute::IfName(DEVICE.into()), LinkAttribute::NetNsFd(client.as_raw_fd())];
+    peer.attributes = vec![LinkAttribute::IfName(name.into()), LinkAttribute::NetNsFd(client.as_raw_fd())];
     let mut pair = LinkMessage::default();
     pair.attributes = vec![
-        LinkAttribute::IfName(DEVICE.into()),
+        LinkAttribute::IfName(name.into()),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
@@ -213,12 +244,17 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Adds an address to the interface in the calling thread's namespace, as an administrator would.
 pub fn add_address(ip: IpAddr, prefix: u8) {
+    add_address_to(DEVICE, ip, prefix);
+}
+
+/// The same on another interface.
+pub fn add_address_to(name: &str, ip: IpAddr, prefix: u8) {
     let mut route = Route::open().expect("a route socket");
     let mut message = AddressMessage::default();
     message.header.family = if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.prefix_len = prefix;
     message.header.flags = AddressHeaderFlags::Nodad | AddressHeaderFlags::Permanent;
-    message.header.index = route.link(DEVICE).expect("links").expect("the interface").index;
+    message.header.index = index_of(name);
     message.attributes = vec![
         AddressAttribute::Local(ip),
         AddressAttribute::Address(ip),

@@ -56,6 +56,6 @@ impl Worker {
 
 fn unclean(e: &BatchError) -> String {
     format!(
-        "rules of an earlier keeper cannot be removed: {e}; remove the tables netdev pkgctl and inet pkgctl by hand"
+        "rules of an earlier keeper cannot be removed: {e}; remove the tables named pkgctl (nft list tables) by hand"
     )
 }

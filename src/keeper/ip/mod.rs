@@ -8,6 +8,7 @@
 //! - `worker`: the thread for everything else, a loop around `poll`.
 //! - `start`, `stop`, `repair`, `cleanup`: what that thread does.
 //! - `loss`: why an element ended, in words.
+//! - `own_macs`: which claims are our own voice.
 //! - `announcing`: when an address is announced.
 //! - `closer`: closes packet sockets, which takes long, on a thread of its own.
 //! - `record`: the addresses set by this keeper life, for the next one.
@@ -16,6 +17,7 @@ mod announcing;
 mod cleanup;
 mod closer;
 mod loss;
+mod own_macs;
 mod record;
 mod renewer;
 mod repair;

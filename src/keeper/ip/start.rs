@@ -9,7 +9,7 @@ use super::Act;
 use super::announcing::Announcing;
 use super::closer::Closer;
 use super::worker::{Held, Phase, SlotState, Worker, announce, probe_failed};
-use crate::host::netlink::nft::{Path, Slot};
+use crate::host::netlink::nft::{Path, Seat, Slot};
 use crate::host::netlink::route::Link;
 use crate::host::tap::{Hears, Mac, Tap};
 use crate::keeper::protocol::Place;
@@ -59,6 +59,7 @@ impl Worker {
     fn set(&mut self, place: &Place, ip: &IpResource) -> Result<(), String> {
         self.check_free(place, ip)?;
         let link = self.usable_link(&ip.device)?;
+        self.check_absent(ip)?;
         let tap = match (link.resolves, <[u8; 6]>::try_from(&link.mac[..])) {
             (true, Ok(mac)) => {
                 let tap = Tap::open(link.index, Mac(mac), ip.address, Hears::BeforeTheGuard);
@@ -70,7 +71,7 @@ impl Worker {
         let mut next = self.shape.clone();
         next.devices.insert(link.index, link.name.clone());
         next.packages.insert(slot, place.package.to_string());
-        next.addresses.insert(ip.address, Path::Shut);
+        next.addresses.insert(ip.address, Seat { device: link.index, path: Path::Shut });
         let index = link.index;
         let held = Held { ip: ip.clone(), link, tap, phase: self.first_phase(), conflict_noted: None };
         self.held.insert(place.clone(), held);
@@ -132,6 +133,16 @@ impl Worker {
         Err(format!("interface '{device}' {fault}. Nothing was started"))
     }
 
+    /// An address that an interface of this node has already, not by us. On another interface than ours the probes could
+    /// not tell: what our own interfaces say is no claim. It would outlast our lease there, unguarded.
+    fn check_absent(&mut self, ip: &IpResource) -> Result<(), String> {
+        let all = self.route.addresses().map_err(|e| format!("cannot list addresses: {e}; nothing was started"))?;
+        let Some(found) = all.iter().find(|address| address.ip == ip.address) else { return Ok(()) };
+        let links = self.route.links().unwrap_or_default();
+        let name = links.iter().find(|link| link.index == found.index).map_or("an interface", |link| &link.name);
+        Err(not_ours(&format!("{}/{}", found.ip, found.prefix), name))
+    }
+
     fn slot_of(&mut self, package: &PackageName) -> Slot {
         let used = &mut self.slots_used;
         let state = self.slots.entry(package.clone()).or_insert_with(|| {
@@ -150,10 +161,7 @@ impl Worker {
             let _ = self.record.remove(ip.address, ip.prefix);
             let (address, device) = (format!("{}/{}", ip.address, ip.prefix), &ip.device);
             if e.refusal() == Some(Errno::EEXIST) {
-                format!(
-                    "{device} already has {address}, and pkgctl did not put it there; nothing was started. Take it out \
-                     of this node's network configuration (now: ip addr del {address} dev {device})"
-                )
+                not_ours(&address, device)
             } else {
                 format!("{e} on {device}; nothing was started. Check address, prefix and device in the package file")
             }
@@ -198,10 +206,10 @@ impl Worker {
 
     fn open_path(&mut self, place: &Place) -> Result<(), String> {
         let Some(held) = self.held.get(place) else { return Ok(()) };
-        let address = held.ip.address;
+        let (address, device) = (held.ip.address, held.link.index);
         let slot = self.slot_of(&place.package);
         let mut next = self.shape.clone();
-        next.addresses.insert(address, Path::Package(slot));
+        next.addresses.insert(address, Seat { device, path: Path::Package(slot) });
         self.reshape(next).map_err(|e| format!("{address} cannot be opened: {e}; it was taken away again"))?;
         if self.slots.get(&place.package).is_some_and(|state| state.grant.is_some()) {
             return Ok(());
@@ -219,6 +227,13 @@ impl Worker {
             Err(left) => self.failed(place, Act::Up, format!("{why}. And: {left}")),
         }
     }
+}
+
+fn not_ours(address: &str, device: &str) -> String {
+    format!(
+        "{device} already has {address}, and pkgctl did not put it there; nothing was started. Take it out of this \
+         node's network configuration (now: ip addr del {address} dev {device})"
+    )
 }
 
 /// From hearing everything before the guard to hearing what an address that is up needs to hear.

@@ -2,7 +2,7 @@
 
 use super::Act;
 use super::worker::{Phase, SlotState, Worker};
-use crate::host::netlink::nft::Path;
+use crate::host::netlink::nft::{Path, Seat};
 use crate::host::netlink::sock_diag::destroy_sockets;
 use crate::keeper::protocol::Place;
 use crate::package::PackageName;
@@ -92,7 +92,7 @@ impl Worker {
     /// The address leads nowhere any more; with the package's last, its element goes too.
     fn shut(&mut self, place: &Place) -> Result<(), String> {
         let Some(held) = self.held.get(place) else { return Ok(()) };
-        let address = held.ip.address;
+        let (address, device) = (held.ip.address, held.link.index);
         let last = !self.held.keys().any(|other| other.package == place.package && other != place);
         if let Some(SlotState { slot, grant: Some(_) }) = self.slots.get(&place.package).copied()
             && last
@@ -108,7 +108,7 @@ impl Worker {
             self.slots.insert(place.package.clone(), SlotState { slot, grant: None });
         }
         let mut next = self.shape.clone();
-        next.addresses.insert(address, Path::Shut);
+        next.addresses.insert(address, Seat { device, path: Path::Shut });
         self.reshape(next).map_err(|e| format!("{address} could not be shut: {e}; it is still up, stop it again"))
     }
 

@@ -15,6 +15,7 @@ use nix::sys::eventfd::EventFd;
 use super::announcing::Announcing;
 use super::closer::{Closer, Minded};
 use super::loss::{Cause, Loss};
+use super::own_macs::OwnMacs;
 use super::record::Record;
 use super::renewer::Caller;
 use super::{Act, Clock, Event, IpError, Order, Setup};
@@ -30,6 +31,12 @@ use crate::package::{IpResource, PackageName};
 pub(super) const PACKETS_MAX: usize = 64;
 /// A conflict is noted this often at most.
 const CONFLICT_NOTES_EVERY: Duration = Duration::from_secs(10);
+
+/// Said once, at the start.
+const ARP_UNFILTERED: &str = "this kernel cannot filter ARP (nftables family arp, CONFIG_NF_TABLES_ARP): floating \
+                              addresses are guarded on their own interface, but another interface of this node on the \
+                              same network goes on answering ARP for them after the lease's end. If there is one, set \
+                              net.ipv4.conf.all.arp_ignore = 1";
 
 /// What reaches the thread, and the descriptor that says so.
 pub(super) struct Inboxes {
@@ -123,6 +130,9 @@ impl Worker {
 
     /// Works until the keeper's end of the channel is gone.
     pub fn run(&mut self) {
+        if self.nft.lacks_arp() {
+            self.note(None, ARP_UNFILTERED.into());
+        }
         loop {
             if let Err(errno) = self.wait() {
                 self.note(None, format!("the address worker cannot wait for events ({errno}); it looks again at once"));
@@ -273,7 +283,8 @@ impl Worker {
     fn listen(&mut self, place: &Place) {
         let now = self.now();
         let Some(held) = self.held.get_mut(place) else { return };
-        let heard = held.tap.as_ref().map_or(Ok(None), |tap| tap.claimant(PACKETS_MAX));
+        let mut own = OwnMacs::new(&mut self.route);
+        let heard = held.tap.as_ref().map_or(Ok(None), |tap| tap.claimant(PACKETS_MAX, |mac| own.have(mac)));
         match (heard, held.phase) {
             (Ok(None), _) => {}
             (Ok(Some(mac)), Phase::Probing { .. }) => {

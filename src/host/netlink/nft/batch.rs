@@ -6,7 +6,7 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use nix::errno::Errno;
 
-use super::{FAMILIES, TABLE};
+use super::{FAMILIES, TABLE, family};
 use crate::host::netlink::NetlinkError;
 use crate::host::netlink::socket::{Protocol, Socket, encode};
 
@@ -31,6 +31,11 @@ impl Batch {
     pub fn push(&mut self, what: &'static str, family: NetfilterProtoFamily, flags: u16, message: NfTablesMessage) {
         let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
         self.steps.push(Step { what, flags, message });
+    }
+
+    fn steps_for(&self, lacks_arp: bool) -> Vec<&Step> {
+        let kept = |step: &&Step| !lacks_arp || step.message.header.family != NetfilterProtoFamily::ARP;
+        self.steps.iter().filter(kept).collect()
     }
 
     /// True when there is nothing to do.
@@ -71,15 +76,24 @@ fn list(refused: &[(&'static str, Errno)]) -> String {
 #[derive(Debug)]
 pub struct Nft {
     socket: Socket,
+    lacks_arp: bool,
 }
 
 impl Nft {
-    /// Opens the socket.
+    /// Opens the socket, and finds out whether the kernel can filter ARP.
     ///
     /// # Errors
     /// When the kernel refuses it.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self { socket: Socket::open(Protocol::Netfilter)? })
+        let mut nft = Self { socket: Socket::open(Protocol::Netfilter)?, lacks_arp: false };
+        let outcome = nft.commit(&family::trial());
+        nft.lacks_arp = family::is_unknown(&outcome);
+        Ok(nft)
+    }
+
+    /// True when this kernel cannot filter ARP; what batches say about that table is left out of them then.
+    pub fn lacks_arp(&self) -> bool {
+        self.lacks_arp
     }
 
     /// Port of the socket; ruleset events caused through it carry it.
@@ -93,21 +107,22 @@ impl Nft {
     /// # Errors
     /// See [`BatchError`].
     pub fn commit(&mut self, batch: &Batch) -> Result<(), BatchError> {
-        if batch.steps.is_empty() {
+        let steps = batch.steps_for(self.lacks_arp);
+        if steps.is_empty() {
             return Ok(());
         }
-        let count = u32::try_from(batch.steps.len()).unwrap_or(u32::MAX - 2);
+        let count = u32::try_from(steps.len()).unwrap_or(u32::MAX - 2);
         let first = self.socket.take_seqs(count + 2);
-        let bytes = bytes(batch, first);
+        let bytes = bytes(&steps, first);
         self.socket.send("commit", &bytes).map_err(|e| match e {
             NetlinkError::Transport { errno, .. } => BatchError::RefusedWhole(errno),
             other => BatchError::Unknown(other),
         })?;
-        self.outcome(batch, first)
+        self.outcome(&steps, first)
     }
 
-    fn outcome(&mut self, batch: &Batch, first: u32) -> Result<(), BatchError> {
-        let count = batch.steps.len();
+    fn outcome(&mut self, steps: &[&Step], first: u32) -> Result<(), BatchError> {
+        let count = steps.len();
         let (mut refused, mut whole, mut done) = (Vec::new(), None, false);
         loop {
             let read = self.socket.next_datagram("commit", |message| {
@@ -116,7 +131,7 @@ impl Nft {
                     (None, _) => {}
                     (Some(answer), 0) => whole = answer.or(whole),
                     (Some(None), p) if p <= count => done |= p == count,
-                    (Some(Some(errno)), p) if p <= count => refused.push((batch.steps[p - 1].what, errno)),
+                    (Some(Some(errno)), p) if p <= count => refused.push((steps[p - 1].what, errno)),
                     // Left over from an earlier exchange, or about the batch's last message.
                     (Some(_), _) => {}
                 }
@@ -160,19 +175,42 @@ impl Nft {
     }
 }
 
-fn bytes(batch: &Batch, first: u32) -> Vec<u8> {
+fn bytes(steps: &[&Step], first: u32) -> Vec<u8> {
     let edge = |message, seq| {
         let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFTABLES_SUBSYSTEM);
         encode(NetfilterMessage::new(header, message), NLM_F_REQUEST, seq)
     };
     let mut bytes = edge(ControlMessage::BatchBegin, first);
     let mut seq = first;
-    for (at, step) in batch.steps.iter().enumerate() {
+    for (at, step) in steps.iter().enumerate() {
         seq = seq.wrapping_add(1);
         // Refusals come in any case; one acknowledgement, of the last change, says that the rest went through.
-        let ack = if at + 1 == batch.steps.len() { NLM_F_ACK } else { 0 };
+        let ack = if at + 1 == steps.len() { NLM_F_ACK } else { 0 };
         bytes.extend(encode(step.message.clone(), NLM_F_REQUEST | ack | step.flags, seq));
     }
     bytes.extend(edge(ControlMessage::BatchEnd, seq.wrapping_add(1)));
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::netlink::nft::{Shape, Slot, element};
+
+    #[test]
+    fn for_a_kernel_without_arp_a_batch_says_the_same_about_the_other_tables() {
+        let mut shape = Shape::default();
+        shape.packages.insert(Slot(1), "p".into());
+        for batch in [shape.build(), element::renew(Slot(1), std::time::Duration::from_secs(1))] {
+            let families = |lacks_arp| {
+                let families = batch.steps_for(lacks_arp).into_iter().map(|step| step.message.header.family);
+                families.collect::<Vec<_>>()
+            };
+            let (all, without) = (families(false), families(true));
+            assert!(all.contains(&NetfilterProtoFamily::ARP));
+            let others = all.into_iter().filter(|family| *family != NetfilterProtoFamily::ARP);
+            assert_eq!(without, others.collect::<Vec<_>>());
+        }
+        assert!(element::revoke(Slot(1))[2].steps_for(true).is_empty());
+    }
 }

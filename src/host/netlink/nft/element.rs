@@ -15,7 +15,7 @@ use super::{FAMILIES, TABLE};
 
 /// The set whose elements open addresses.
 pub const LEASE: &str = "lease";
-/// The set whose elements open nothing; only in the netdev table, since a batch spans both tables.
+/// The set whose elements open nothing; only in the netdev table, since a batch spans all tables.
 pub const PERMIT: &str = "permit";
 
 /// One package's element: a number that this keeper life never uses for another package.
@@ -74,9 +74,9 @@ pub fn renew(slot: Slot, timeout: Duration) -> Batch {
     batch
 }
 
-/// Shuts the addresses now, in each table by itself: the two elements of a slot may run out a jiffy apart, and a batch
-/// over both would then leave the other. Each is refused with ENOENT when there is no element.
-pub fn revoke(slot: Slot) -> [Batch; 2] {
+/// Shuts the addresses now, in each table by itself: the elements of a slot may run out a jiffy apart, and a batch
+/// over all would then leave the others. Each is refused with ENOENT when there is no element.
+pub fn revoke(slot: Slot) -> [Batch; FAMILIES.len()] {
     FAMILIES.map(|family| {
         let mut batch = Batch::default();
         delete(&mut batch, "delete a lease element", family, LEASE, slot);

@@ -51,12 +51,18 @@ impl Judgement {
 /// Loads a property of the packet and goes on if it equals `value`.
 pub fn meta_is(key: MetaKey, value: &[u8]) -> [Expression; 2] {
     let load = Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)]);
-    [load.into(), equals(value)]
+    [load.into(), compare(Operator::Equal, value)]
+}
+
+/// Loads a property of the packet and goes on unless it equals `value`.
+pub fn meta_is_not(key: MetaKey, value: &[u8]) -> [Expression; 2] {
+    let load = Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(Register::Reg1)]);
+    [load.into(), compare(Operator::NotEqual, value)]
 }
 
 /// Loads bytes of the packet and goes on if they equal `value`.
 pub fn payload_is(base: Base, offset: u32, value: &[u8]) -> [Expression; 2] {
-    [payload(base, offset, u32::try_from(value.len()).unwrap_or(0)), equals(value)]
+    [payload(base, offset, u32::try_from(value.len()).unwrap_or(0)), compare(Operator::Equal, value)]
 }
 
 /// Loads bytes of the packet.
@@ -74,10 +80,10 @@ pub fn payload(base: Base, offset: u32, length: u32) -> Expression {
     .into()
 }
 
-fn equals(value: &[u8]) -> Expression {
+fn compare(operator: Operator, value: &[u8]) -> Expression {
     Expressions::Cmp(vec![
         Cmp::SourceRegister(Register::Reg1),
-        Cmp::Op(Operator::Equal),
+        Cmp::Op(operator),
         Cmp::Data(DataAttribute::Value(value.to_vec())),
     ])
     .into()

@@ -3,8 +3,8 @@
 
 use netlink_packet_netfilter::nftables::MetaKey;
 
-use super::expr::{Base, Expression, Judgement, judge, judge_by, meta_is, payload, payload_is};
-use super::shape::{MAP4, MAP6};
+use super::expr::{Base, Expression, Judgement, judge, judge_by, meta_is, meta_is_not, payload, payload_is};
+use super::shape::{HOMES, MAP4, MAP6};
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
@@ -61,6 +61,26 @@ pub fn on_this_host() -> Vec<Vec<Expression>> {
         }
     }
     rules
+}
+
+/// arp: what this host's own ARP says and hears about an address, on every interface, by either end.
+pub fn on_any_link() -> Vec<Vec<Expression>> {
+    [ARP_TARGET, ARP_SENDER].map(|offset| by_map(Vec::new(), Base::Network, offset, MAP4)).into()
+}
+
+/// arp: sends a question about an address to the chain of the address's interface.
+pub fn to_its_home() -> Vec<Expression> {
+    vec![payload(Base::Network, ARP_TARGET, 4), judge_by(HOMES)]
+}
+
+/// arp: drops what came in on any other interface. While the lease holds, too: two hardware addresses in answer to one
+/// question are a conflict to whoever asks. What is *asked* on another interface with the address as sender is left to
+/// the lease: replies of connections may be routed that way.
+pub fn elsewhere(index: u32) -> Vec<Expression> {
+    // An interface index is loaded in this machine's order.
+    let mut rule = meta_is_not(MetaKey::Iif, &index.to_ne_bytes()).to_vec();
+    rule.push(judge(&Judgement::Drop));
+    rule
 }
 
 /// What passes the egress hook although the address is shut: ARP probes (requests whose sender is 0.0.0.0) and

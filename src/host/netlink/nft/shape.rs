@@ -1,5 +1,5 @@
-//! The guard as a value: which interfaces are hooked, which packages have a chain, where each address leads. What to
-//! tell the kernel is the difference between the shape it has and the shape wanted, in one transaction.
+//! The guard as a value: which interfaces are hooked, which packages have a chain, where each address is and leads. What
+//! to tell the kernel is the difference between the shape it has and the shape wanted, in one transaction.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,10 +22,16 @@ pub(super) const ADDRESSES: &str = "addresses";
 /// Maps from address to judgement.
 pub(super) const MAP4: &str = "ip4";
 pub(super) const MAP6: &str = "ip6";
+/// Map from address to the chain of its interface, in the table about ARP.
+pub(super) const HOMES: &str = "homes";
 /// Chain where shut addresses lead.
 const SHUT: &str = "shut";
+/// Prefix of the chain that drops questions about an address unless they came in on this interface.
+const HOME: &str = "home";
 /// Our hooks come before everybody else's: nothing behind them sees what they drop.
 const PRIORITY: i32 = -500;
+/// `NF_ARP_IN` and `NF_ARP_OUT`.
+const ARP_HOOKS: [(&str, HookNumber); 2] = [("input", HookNumber::Other(0)), ("output", HookNumber::Other(1))];
 /// Names of nft's data types, so that `nft list ruleset` prints keys for people.
 const TYPE_MARK: u32 = 19;
 const TYPE_IPV4: u32 = 7;
@@ -41,6 +47,15 @@ pub enum Path {
     Package(Slot),
 }
 
+/// Where an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Index of its interface, the only one on which ARP for it is answered.
+    pub device: u32,
+    /// Where it leads.
+    pub path: Path,
+}
+
 /// The whole guard of a network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
@@ -48,8 +63,8 @@ pub struct Shape {
     pub devices: BTreeMap<u32, String>,
     /// Packages with a chain, and their names.
     pub packages: BTreeMap<Slot, String>,
-    /// Where each address leads.
-    pub addresses: BTreeMap<IpAddr, Path>,
+    /// Where each address is.
+    pub addresses: BTreeMap<IpAddr, Seat>,
 }
 
 impl Shape {
@@ -96,22 +111,22 @@ impl Shape {
             }
             hook(batch, *index, device);
         }
-        for (ip, path) in self.addresses.iter().filter(|(ip, path)| old.addresses.get(ip) != Some(path)) {
-            for family in FAMILIES {
-                if old.addresses.contains_key(ip) {
-                    unmap(batch, family, *ip);
-                }
-                self.map(batch, family, *ip, *path);
+        for index in self.devices.keys().filter(|index| !old.devices.contains_key(index)) {
+            chain(batch, NetfilterProtoFamily::ARP, &device_chain(HOME, *index), None);
+            add_rule(batch, NetfilterProtoFamily::ARP, &device_chain(HOME, *index), rules::elsewhere(*index));
+        }
+        for (ip, seat) in self.addresses.iter().filter(|(ip, seat)| old.addresses.get(ip) != Some(seat)) {
+            if old.addresses.contains_key(ip) {
+                unmap(batch, *ip);
             }
+            self.map(batch, *ip, *seat);
         }
     }
 
     /// Takes away what `old` has more than `self`; nothing leads to it any more.
     fn shrink(&self, old: &Shape, batch: &mut Batch) {
         for ip in old.addresses.keys().filter(|ip| !self.addresses.contains_key(ip)) {
-            for family in FAMILIES {
-                unmap(batch, family, *ip);
-            }
+            unmap(batch, *ip);
         }
         for (slot, name) in old.packages.iter().filter(|(slot, _)| !self.packages.contains_key(slot)) {
             for family in FAMILIES {
@@ -120,11 +135,12 @@ impl Shape {
         }
         for index in old.devices.keys().filter(|index| !self.devices.contains_key(index)) {
             unhook(batch, *index);
+            delete_chain(batch, NetfilterProtoFamily::ARP, &device_chain(HOME, *index));
         }
     }
 
-    fn map(&self, batch: &mut Batch, family: NetfilterProtoFamily, ip: IpAddr, path: Path) {
-        let chain = match path {
+    fn map(&self, batch: &mut Batch, ip: IpAddr, seat: Seat) {
+        let chain = match seat.path {
             Path::Shut => SHUT.to_owned(),
             // A path to a package without a chain stays shut rather than being refused.
             Path::Package(slot) => match self.packages.get(&slot) {
@@ -132,12 +148,16 @@ impl Shape {
                 None => SHUT.to_owned(),
             },
         };
-        let element = vec![
-            SetElementAttribute::Key(DataAttribute::Value(octets(ip))),
-            SetElementAttribute::Data(Judgement::Jump(chain).verdict()),
-        ];
-        let element = NfTablesMessage::NewSetElement(message(map_of(ip), element));
-        batch.push("map an address", family, NLM_F_CREATE, element);
+        let home = if self.devices.contains_key(&seat.device) { device_chain(HOME, seat.device) } else { SHUT.into() };
+        for (family, map) in maps_of(ip) {
+            let leads_to = if map == HOMES { &home } else { &chain };
+            let element = vec![
+                SetElementAttribute::Key(DataAttribute::Value(octets(ip))),
+                SetElementAttribute::Data(Judgement::Jump(leads_to.clone()).verdict()),
+            ];
+            let element = NfTablesMessage::NewSetElement(message(map, element));
+            batch.push("map an address", family, NLM_F_CREATE, element);
+        }
     }
 }
 
@@ -149,8 +169,14 @@ fn device_chain(direction: &str, index: u32) -> String {
     format!("{direction}-{index}")
 }
 
-fn map_of(ip: IpAddr) -> &'static str {
-    if ip.is_ipv4() { MAP4 } else { MAP6 }
+/// The maps that hold an address: there is no ARP for IPv6, and neighbour discovery only answers on the interface that
+/// has the address.
+fn maps_of(ip: IpAddr) -> Vec<(NetfilterProtoFamily, &'static str)> {
+    use NetfilterProtoFamily::{ARP, Inet, NetDev};
+    match ip {
+        IpAddr::V4(_) => vec![(NetDev, MAP4), (Inet, MAP4), (ARP, MAP4), (ARP, HOMES)],
+        IpAddr::V6(_) => vec![(NetDev, MAP6), (Inet, MAP6)],
+    }
 }
 
 fn octets(ip: IpAddr) -> Vec<u8> {
@@ -160,7 +186,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-/// Deletes both tables, whether they are there or not.
+/// Deletes our tables, whether they are there or not.
 fn clear(batch: &mut Batch) {
     let table = TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] };
     for family in FAMILIES {
@@ -169,7 +195,7 @@ fn clear(batch: &mut Batch) {
     }
 }
 
-/// Both tables with their sets, the address rules and the hooks of `inet`.
+/// Our tables with their sets, the address rules and the hooks of `inet` and `arp`.
 fn base(batch: &mut Batch) {
     let table = TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] };
     for (id, family) in (0_u32..).step_by(8).zip(FAMILIES) {
@@ -179,7 +205,11 @@ fn base(batch: &mut Batch) {
             set(batch, family, PERMIT, id + 1, SetFlags::Timeout, (TYPE_MARK, 4));
         }
         set(batch, family, MAP4, id + 2, SetFlags::Map, (TYPE_IPV4, 4));
-        set(batch, family, MAP6, id + 3, SetFlags::Map, (TYPE_IPV6, 16));
+        if family == NetfilterProtoFamily::ARP {
+            set(batch, family, HOMES, id + 3, SetFlags::Map, (TYPE_IPV4, 4));
+        } else {
+            set(batch, family, MAP6, id + 3, SetFlags::Map, (TYPE_IPV6, 16));
+        }
         chain(batch, family, SHUT, None);
         add_rule(batch, family, SHUT, vec![expr::judge(&Judgement::Drop)]);
         chain(batch, family, ADDRESSES, None);
@@ -190,10 +220,20 @@ fn base(batch: &mut Batch) {
     for rule in rules::on_this_host() {
         add_rule(batch, NetfilterProtoFamily::Inet, ADDRESSES, rule);
     }
+    for rule in rules::on_any_link() {
+        add_rule(batch, NetfilterProtoFamily::ARP, ADDRESSES, rule);
+    }
     for (name, hook) in [("input", InetHookNumber::LocalIn), ("output", InetHookNumber::LocalOut)] {
         chain(batch, NetfilterProtoFamily::Inet, name, Some((hook.into(), None)));
         let jump = expr::judge(&Judgement::Jump(ADDRESSES.into()));
         add_rule(batch, NetfilterProtoFamily::Inet, name, vec![jump]);
+    }
+    for (name, hook) in ARP_HOOKS {
+        chain(batch, NetfilterProtoFamily::ARP, name, Some((hook, None)));
+        if name == "input" {
+            add_rule(batch, NetfilterProtoFamily::ARP, name, rules::to_its_home());
+        }
+        add_rule(batch, NetfilterProtoFamily::ARP, name, vec![expr::judge(&Judgement::Jump(ADDRESSES.into()))]);
     }
 }
 
@@ -218,10 +258,12 @@ fn unhook(batch: &mut Batch, index: u32) {
     }
 }
 
-fn unmap(batch: &mut Batch, family: NetfilterProtoFamily, ip: IpAddr) {
-    let element = vec![SetElementAttribute::Key(DataAttribute::Value(octets(ip)))];
-    let element = NfTablesMessage::DeleteSetElement(message(map_of(ip), element));
-    batch.push("unmap an address", family, 0, element);
+fn unmap(batch: &mut Batch, ip: IpAddr) {
+    for (family, map) in maps_of(ip) {
+        let element = vec![SetElementAttribute::Key(DataAttribute::Value(octets(ip)))];
+        let element = NfTablesMessage::DeleteSetElement(message(map, element));
+        batch.push("unmap an address", family, 0, element);
+    }
 }
 
 fn chain(batch: &mut Batch, family: NetfilterProtoFamily, name: &str, at: Option<(HookNumber, Option<&str>)>) {
