@@ -3,6 +3,8 @@
 //! Here within bounds that take seconds. `cargo test --release --test lease_model -- --ignored --nocapture` goes
 //! further. docs/leases.md says how the model and the shipped machines correspond.
 
+#[path = "lease_model/lockstep.rs"]
+mod lockstep;
 #[path = "lease_model/model.rs"]
 mod model;
 #[path = "lease_model/state.rs"]

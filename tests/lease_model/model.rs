@@ -74,7 +74,7 @@ impl Bounds {
         })
     }
 
-    fn may_ack(&self, world: &World, voter: usize) -> bool {
+    pub fn may_ack(&self, world: &World, voter: usize) -> bool {
         let v = &world.voters[voter];
         let fenced = v.fenced && self.law.holds(Rule::Fence);
         let fresh = v.fresh && self.law.holds(Rule::VoterUpFirst);
@@ -82,7 +82,7 @@ impl Bounds {
         !fenced && !fresh && !ended && !world.dead
     }
 
-    fn may_agree(&self, world: &World, voter: usize) -> bool {
+    pub fn may_agree(&self, world: &World, voter: usize) -> bool {
         let v = &world.voters[voter];
         let lapsed = v.promise == 0 || !self.law.holds(Rule::PromiseLapsed);
         let up = v.until_up == 0 || !self.law.holds(Rule::UpForTtl);
@@ -120,7 +120,7 @@ impl Bounds {
     }
 
     /// Rule 12: a majority of every unretired lease set.
-    fn agreed(&self, world: &World) -> bool {
+    pub fn agreed(&self, world: &World) -> bool {
         let agreed = world.who(self, |v| v.agreed);
         let first = if self.law.holds(Rule::EverySet) { world.retired } else { world.newest() };
         (first..=world.newest()).all(|set| self.is_majority(agreed, set))
