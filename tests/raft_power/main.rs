@@ -3,9 +3,11 @@
 //! - `writer`: the child: writes, votes, truncates, takes snapshots, purges, and says what was acknowledged.
 //! - `promises`: what must be there, given what it said.
 //! - `trace`: the child's system calls as strace recorded them. `disk`: what they leave on a disk whose power is lost.
+//! - `os_crash`: the same on a real file system that is shut down under it.
 //! - `span`: how much was written between two syncs. `replay`: many such losses, and what must hold after each.
 
 mod disk;
+mod os_crash;
 mod promises;
 mod replay;
 mod span;
@@ -72,6 +74,16 @@ fn sled_keeps_what_it_acknowledged_when_killed() {
 #[test]
 fn redb_keeps_what_it_acknowledged_when_killed() {
     survives_kills::<RedbTable>();
+}
+
+#[test]
+fn sled_keeps_what_it_acknowledged_when_the_system_crashes() {
+    os_crash::survives_crashes::<SledTable>();
+}
+
+#[test]
+fn redb_keeps_what_it_acknowledged_when_the_system_crashes() {
+    os_crash::survives_crashes::<RedbTable>();
 }
 
 #[test]
