@@ -361,7 +361,7 @@ pub enum Rejected {
         node: NodeName,
     },
     /// The package must be halted for this.
-    #[error("package '{package}' is {desired:?}; stop it everywhere first")]
+    #[error("package '{package}' is to run; `pkgctl stop {package} --everywhere` first")]
     NotHalted {
         /// The package.
         package: PackageName,
