@@ -203,6 +203,9 @@ impl<P: Platform> Brain<P> {
     /// The keeper renews only while the agent is fit (design section 4).
     fn beat(&mut self, now: VoterTime) {
         let due = self.last_beat.is_none_or(|last| now.since(last) >= BEAT);
+        if due {
+            self.tell_systemd();
+        }
         if due && self.consensus.fit().is_ok() {
             self.last_beat = Some(now);
             self.tell_keeper(ToKeeper::Alive);
@@ -211,6 +214,14 @@ impl<P: Platform> Brain<P> {
             self.retired = true;
             self.tell_keeper(ToKeeper::Retire { why });
         }
+    }
+
+    /// A line for people and a sign of life: once a beat is often enough, and the loop turns far more often.
+    fn tell_systemd(&self) {
+        let (leader, lease) =
+            (self.consensus.status().leader.map(|(id, _)| id), self.keeper.as_ref().map(|k| &k.lease));
+        let sentence = self.consensus.read(|state| super::life::sentence(state, self.me, leader, lease));
+        self.platform.turned(&sentence);
     }
 
     pub(super) fn tell_keeper(&self, frame: ToKeeper) {
@@ -314,9 +325,6 @@ impl<P: Platform> Brain<P> {
             lease: keeper.map(|k| k.lease.clone()).unwrap_or_default(),
             silent: self.silent.keys().copied().collect(),
         };
-        let (leader, lease) = (self.consensus.status().leader.map(|(id, _)| id), keeper.map(|k| &k.lease));
-        let sentence = self.consensus.read(|state| super::life::sentence(state, self.me, leader, lease));
-        self.platform.turned(&sentence);
         self.view.set(Published { local, notes: self.notes.clone() });
     }
 

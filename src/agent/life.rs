@@ -6,15 +6,14 @@ use crate::keeper::protocol::LeaseView;
 
 /// How this node is, in one line for the service manager; no lease when there is no keeper.
 pub(super) fn sentence(state: &State, me: NodeId, leader: Option<NodeId>, lease: Option<&LeaseView>) -> String {
-    let name = |id| state.nodes.get(&id).map_or_else(|| format!("node {id}"), |node| node.name.to_string());
     let leader = match leader {
         Some(id) if id == me => "leads".to_owned(),
-        Some(id) => format!("follows {}", name(id)),
+        Some(id) => format!("follows {}", state.name_of(id)),
         None => "knows no leader".to_owned(),
     };
     let lease = match lease {
         None => "keeper not connected",
-        Some(lease) if lease.session.is_some() && !lease.over => "lease held",
+        Some(lease) if lease.is_live() => "lease held",
         Some(_) => "no lease",
     };
     let owns = |entry: &&PackageEntry| entry.owner.as_ref().is_some_and(|owner| owner.node == me);

@@ -146,7 +146,7 @@ impl<P: Platform> Agent<P> {
 
     fn has_lease(&self) -> bool {
         let local = self.view.get().local;
-        local.keeper_version.is_some() && local.lease.session.is_some() && !local.lease.over
+        local.keeper_version.is_some() && local.lease.is_live()
     }
 
     async fn reach(&self, nodes: Vec<NodeId>) -> Answer {

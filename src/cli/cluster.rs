@@ -11,7 +11,7 @@ use super::exit::Failed;
 use super::print::Out;
 use super::status::warnings;
 use crate::api::types::{
-    Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, Progress, RemoveRequest, Status,
+    Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress, RemoveRequest, Status,
 };
 use crate::package::NodeName;
 
@@ -70,9 +70,9 @@ async fn token(client: &Client, out: &Out) -> Result<(), Failed> {
 }
 
 async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemove) -> Result<(), Failed> {
-    let name = &verb.node;
+    let (name, shown) = (&verb.node, Cell::new(String::new()));
     // A refusal would come a moment too early; when this takes too long, the answer says why.
-    let _ = timeout(LAPSE_WITHIN, wait_for_lapse(client, out, name)).await;
+    let _ = timeout(LAPSE_WITHIN, watch(client, out, &shown, |status| lapsing(status, name))).await;
     let request = RemoveRequest { node: name.clone() };
     let changed: Changed = client.call("POST", "/v1/cluster/remove", &request).await?;
     if verb.no_wait {
@@ -80,8 +80,7 @@ async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemove) -> Resu
         out.value(&changed);
         return Ok(());
     }
-    let shown = Cell::new(String::new());
-    match timeout(CHANGE_WITHIN, watch_removal(client, out, name, &shown)).await {
+    match timeout(CHANGE_WITHIN, watch(client, out, &shown, |status| removing(status, name))).await {
         Ok(removed) => removed?,
         Err(_) => {
             return Err(Failed::waiting(format!(
@@ -96,48 +95,58 @@ async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemove) -> Resu
     Ok(())
 }
 
-/// A node that has just fallen silent has its session until that lapses.
-async fn wait_for_lapse(client: &Client, out: &Out, name: &NodeName) -> Result<(), Failed> {
-    let (mut seen, mut told) = (0, false);
+/// What a look at the status says: the step to show, if any, and whether the wait is over.
+type Look = (Option<String>, bool);
+
+/// Looks at the status after every change until the wait is over; each new step is shown, and left in `shown`.
+async fn watch(
+    client: &Client,
+    out: &Out,
+    shown: &Cell<String>,
+    look: impl Fn(Option<&Status>) -> Look,
+) -> Result<(), Failed> {
+    let mut seen = 0;
     loop {
-        let status: Status = client.get("/v1/status").await?;
-        let lapsing = status.cluster.iter().flat_map(|c| &c.nodes).any(|n| n.name == *name && n.silent);
-        if !lapsing {
+        let status: Option<Status> = client.get_if_any("/v1/status").await?;
+        let (step, over) = look(status.as_ref());
+        if let Some(step) = step {
+            if step != shown.take() {
+                out.progress(&format!("  {step}"));
+            }
+            shown.set(step);
+        }
+        if over {
             return Ok(());
         }
-        if !told {
-            out.progress(&format!("  waiting until the lease of {name} has run out"));
-            told = true;
-        }
         let path = format!("/v1/changes?after={seen}&within_ms={STEP_MS}");
-        seen = client.get::<Progress>(&path).await?.applied.0;
+        seen = client.get_if_any::<Progress>(&path).await?.map_or(seen, |p| p.applied.0);
     }
 }
 
-async fn watch_removal(client: &Client, out: &Out, name: &NodeName, shown: &Cell<String>) -> Result<(), Failed> {
-    let mut seen = 0;
-    loop {
-        let status: Status = client.get("/v1/status").await?;
-        let node = status.cluster.iter().flat_map(|c| &c.nodes).find(|n| n.name == *name && n.leaving);
-        let Some(node) = node else { return Ok(()) };
-        let step = match (node.lease_voter, node.voter) {
-            (true, _) => "the lease set without it is being prepared",
-            (false, true) => "the lease set with it is being retired",
-            (false, false) => "it has no vote any more",
-        };
-        if step != shown.take() {
-            out.progress(&format!("  {step}"));
-        }
-        shown.set(step.to_owned());
-        let path = format!("/v1/changes?after={seen}&within_ms={STEP_MS}");
-        seen = client.get::<Progress>(&path).await?.applied.0;
-    }
+fn node_named<'a>(status: Option<&'a Status>, name: &NodeName) -> Option<&'a NodeStatus> {
+    status?.cluster.as_ref()?.nodes.iter().find(|n| n.name == *name)
+}
+
+/// A node that has just fallen silent has its session until that lapses.
+fn lapsing(status: Option<&Status>, name: &NodeName) -> Look {
+    let silent = node_named(status, name).is_some_and(|n| n.silent);
+    (silent.then(|| format!("waiting until the lease of {name} has run out")), !silent)
+}
+
+fn removing(status: Option<&Status>, name: &NodeName) -> Look {
+    let Some(node) = node_named(status, name).filter(|n| n.leaving) else { return (None, true) };
+    let step = match (node.lease_voter, node.voter) {
+        (true, _) => "the lease set without it is being prepared",
+        (false, true) => "the lease set with it is being retired",
+        (false, false) => "it has no vote any more",
+    };
+    (Some(step.to_owned()), false)
 }
 
 /// Waits until this node votes, and the lease set before it is retired; shows each step.
 async fn wait_for_vote(client: &Client, out: &Out) -> Result<(), Failed> {
     let shown = Cell::new(String::new());
-    match timeout(CHANGE_WITHIN, watch_steps(client, out, &shown)).await {
+    match timeout(CHANGE_WITHIN, watch(client, out, &shown, joining)).await {
         Ok(voted) => voted,
         Err(_) => Err(Failed::waiting(format!(
             "this node is {} after {CHANGE_WITHIN:?}; it goes on without this command: `pkgctl cluster status` shows how",
@@ -146,21 +155,10 @@ async fn wait_for_vote(client: &Client, out: &Out) -> Result<(), Failed> {
     }
 }
 
-async fn watch_steps(client: &Client, out: &Out, shown: &Cell<String>) -> Result<(), Failed> {
-    let mut seen = 0;
-    loop {
-        let status: Option<Status> = client.get_if_any("/v1/status").await?;
-        let step = status.as_ref().map_or("starting".to_owned(), step_of);
-        if step != shown.take() {
-            out.progress(&format!("  {step}"));
-        }
-        shown.set(step.clone());
-        if step == VOTES {
-            return Ok(());
-        }
-        let path = format!("/v1/changes?after={seen}&within_ms={STEP_MS}");
-        seen = client.get_if_any::<Progress>(&path).await?.map_or(seen, |p| p.applied.0);
-    }
+fn joining(status: Option<&Status>) -> Look {
+    let step = status.map_or("starting".to_owned(), step_of);
+    let votes = step == VOTES;
+    (Some(step), votes)
 }
 
 const VOTES: &str = "a voter with a lease";

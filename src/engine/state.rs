@@ -38,6 +38,18 @@ pub struct State {
     pub events: VecDeque<Event>,
 }
 
+impl State {
+    /// A node's name, or its number when it is no member (any more).
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.nodes.get(&node).map_or_else(|| format!("node {node}"), |n| n.name.to_string())
+    }
+
+    /// Nodes with a live session that is not among the silent ones.
+    pub fn present(&self, silent: &BTreeSet<SessionId>) -> BTreeSet<NodeId> {
+        self.sessions.iter().filter(|(id, _)| !silent.contains(id)).map(|(_, session)| session.node).collect()
+    }
+}
+
 /// The cluster's own facts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {

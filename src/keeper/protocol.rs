@@ -251,6 +251,13 @@ pub struct LeaseView {
     pub skew_ppm: Option<i32>,
 }
 
+impl LeaseView {
+    /// Whether there is a session that is not over; its lease may still have to begin.
+    pub fn is_live(&self) -> bool {
+        self.session.is_some() && !self.over
+    }
+}
+
 /// Something that is up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {

@@ -79,9 +79,10 @@ fn node_status(state: &ClusterState, id: NodeId, node: &Node, local: &Local) -> 
 
 /// Raft's voters whose keepers are alive, as far as this node knows.
 fn there(state: &ClusterState, local: &Local) -> BTreeSet<NodeId> {
-    let heard = |id: &SessionId, node: NodeId| node == local.node || !local.silent.contains(id);
-    let live = |voter: &NodeId| state.sessions.iter().any(|(id, s)| s.node == *voter && heard(id, *voter));
-    state.raft_voters.iter().filter(|voter| live(voter)).copied().collect()
+    // Nobody is silent to itself.
+    let own = |id: &SessionId| state.sessions.get(id).is_some_and(|session| session.node == local.node);
+    let silent = local.silent.iter().filter(|id| !own(id)).copied().collect();
+    state.raft_voters.intersection(&state.present(&silent)).copied().collect()
 }
 
 /// What the cluster cannot survive now, and why.
@@ -97,8 +98,7 @@ fn losses(state: &ClusterState, local: &Local) -> Vec<String> {
     if absent.is_empty() {
         return all;
     }
-    let name = |id: &NodeId| state.nodes.get(id).map_or_else(|| format!("node {id}"), |n| n.name.to_string());
-    let names: Vec<String> = absent.iter().map(name).collect();
+    let names: Vec<String> = absent.iter().map(|id| state.name_of(*id)).collect();
     let (names, left) = (names.join(", "), voters - absent.len());
     let spare = left.saturating_sub(majority(voters));
     all.push(match (left >= majority(voters), spare) {
@@ -142,7 +142,7 @@ fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<Strin
     if local.keeper_version.is_none() {
         all.push("this node's keeper is not attached: it holds no lease and can own nothing".to_owned());
     }
-    let lapsed = local.lease.session.is_none() || local.lease.over || local.lease.left == Millis(0);
+    let lapsed = !local.lease.is_live() || local.lease.left == Millis(0);
     if local.keeper_version.is_some() && lapsed {
         all.push("this node's keeper holds no lease now: whatever ran here has ended".to_owned());
     }

@@ -107,11 +107,10 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
 
 fn is_new(step: &Step, node: &NewNode) -> Result<(), Rejected> {
     for (id, member) in &step.state.nodes {
-        if member.name == node.name && step.state.leaving.contains(id) {
-            return Err(Rejected::NodeLeaving { name: node.name.clone() });
-        }
         if member.name == node.name {
-            return Err(Rejected::NameTaken { name: node.name.clone() });
+            let name = node.name.clone();
+            let leaving = step.state.leaving.contains(id);
+            return Err(if leaving { Rejected::NodeLeaving { name } } else { Rejected::NameTaken { name } });
         }
         let taken = |address: &&SocketAddr| member.address == **address || member.links.contains(address);
         if let Some(address) = addresses(node).find(taken) {

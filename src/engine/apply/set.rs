@@ -64,6 +64,6 @@ pub(super) fn retire(step: &mut Step, set: SetId) -> Result<Reply, Rejected> {
 }
 
 fn names(step: &Step, members: &BTreeSet<NodeId>) -> String {
-    let each = members.iter().map(|id| step.name(*id).map_or_else(|| format!("node {id}"), |n| n.to_string()));
+    let each = members.iter().map(|id| step.state.name_of(*id));
     each.collect::<Vec<_>>().join(", ")
 }

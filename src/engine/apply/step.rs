@@ -152,10 +152,7 @@ impl<'a> Step<'a> {
 
 /// Notes a change of Raft's voters. Membership entries bear no stamps: the wall time is that of the newest event.
 pub(super) fn record_voters(state: &mut State, index: LogIndex, voters: &BTreeSet<NodeId>) {
-    let names: Vec<String> = voters
-        .iter()
-        .map(|id| state.nodes.get(id).map_or_else(|| format!("node {id}"), |n| n.name.to_string()))
-        .collect();
+    let names: Vec<String> = voters.iter().map(|id| state.name_of(*id)).collect();
     let event = Event {
         index,
         wall: state.events.back().map_or(WallMillis(0), |e| e.wall),

@@ -18,15 +18,14 @@ pub fn may_add(
     ready: &BTreeSet<NodeId>,
     reach: &BTreeMap<NodeId, BTreeSet<NodeId>>,
 ) -> Result<(), String> {
-    let name = |id: &NodeId| state.nodes.get(id).map_or_else(|| format!("node {id}"), |n| n.name.to_string());
     if let Some(member) = members.iter().find(|id| !state.voter_lives.contains_key(id) || !ready.contains(id)) {
-        return Err(format!("the keeper of {} is not ready to promise leases", name(member)));
+        return Err(format!("the keeper of {} is not ready to promise leases", state.name_of(*member)));
     }
     let needed = majority(members.len());
     for host in state.sessions.values().map(|session| session.node).collect::<BTreeSet<_>>() {
         let reached = reach.get(&host).map_or(0, |of| of.intersection(members).count());
         if reached < needed {
-            return Err(format!("{} reaches {reached} of the members, and needs {needed}", name(&host)));
+            return Err(format!("{} reaches {reached} of the members, and needs {needed}", state.name_of(host)));
         }
     }
     Ok(())

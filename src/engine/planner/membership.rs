@@ -6,9 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Observations, Plan, Step, name_of};
+use super::{Decision, Observations, Plan, Step};
 use crate::engine::lease::may_add;
-use crate::engine::{Command, NodeId, SessionId, SetId, State};
+use crate::engine::{Command, NodeId, SetId, State};
 
 /// The next step of a membership change, if one is due.
 pub(super) fn follow(state: &State, seen: &Observations, plan: &mut Plan) {
@@ -50,7 +50,7 @@ fn remove(state: &State, seen: &Observations) -> Option<Decision> {
         return None;
     }
     let node = *state.leaving.first()?;
-    let name = name_of(state, node);
+    let name = state.name_of(node);
     if state.raft_voters.contains(&node) || seen.learners.contains(&node) {
         let why = format!("{name} is being removed, and no lease set needs it any more");
         return Some(Decision { step: Step::Remove(node), why });
@@ -95,14 +95,14 @@ fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
 /// With lease sets at rest and every voter there, one caught-up learner becomes a voter. With a voter down, another one
 /// would only raise the majority that the rest must make, and no lease set could follow.
 fn grow(state: &State, seen: &Observations) -> Option<Decision> {
-    if seen.raft_changing || absent_voter(state, &seen.unfit()).is_some() {
+    if seen.raft_changing || !staying(state).is_subset(&state.present(&seen.unfit())) {
         return None;
     }
     let joined = |node: &&NodeId| {
         state.nodes.contains_key(node) && !state.raft_voters.contains(node) && !state.leaving.contains(node)
     };
     let node = *seen.caught_up.iter().find(joined)?;
-    let why = format!("{} has joined and its log has caught up", name_of(state, node));
+    let why = format!("{} has joined and its log has caught up", state.name_of(node));
     Some(Decision { step: Step::Promote(node), why })
 }
 
@@ -115,10 +115,4 @@ fn add_learners(state: &State, seen: &Observations) -> Option<Decision> {
     let (node, member) = state.nodes.iter().find(|(id, _)| unknown(id))?;
     let why = format!("{} has joined", member.name);
     Some(Decision { step: Step::AddLearner { node: *node, address: member.address }, why })
-}
-
-/// A voter that is to stay and has no live session, or is silent.
-pub(super) fn absent_voter(state: &State, silent: &BTreeSet<SessionId>) -> Option<NodeId> {
-    let there = |voter: &NodeId| state.sessions.iter().any(|(id, s)| s.node == *voter && !silent.contains(id));
-    staying(state).into_iter().find(|voter| !there(voter))
 }

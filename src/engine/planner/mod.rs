@@ -74,8 +74,3 @@ pub fn plan(state: &State, seen: &Observations) -> Plan {
     }
     plan
 }
-
-/// A node's name, or its number when the state does not know it.
-fn name_of(state: &State, node: NodeId) -> String {
-    state.nodes.get(&node).map_or_else(|| format!("node {node}"), |n| n.name.to_string())
-}

@@ -1,6 +1,6 @@
 //! Silent sessions expire and what they owned moves; packages without an owner get one.
 
-use super::{Decision, FAILURE_LASTS_MS, Note, Observations, Plan, Step, name_of};
+use super::{Decision, FAILURE_LASTS_MS, Note, Observations, Plan, Step};
 use crate::engine::command::Takeover;
 use crate::engine::placement::{Candidate, place};
 use crate::engine::state::{Desired, Eligibility, PackageEntry, State};
@@ -10,7 +10,7 @@ use crate::package::PackageName;
 /// A session that is silent is asked about; once enough voters agreed it expires, and its packages move in that entry.
 pub(super) fn expire_silent(state: &State, seen: &Observations, plan: &mut Plan) {
     for (session, of) in state.sessions.iter().filter(|(id, _)| seen.silent.contains(*id)) {
-        let node = name_of(state, of.node);
+        let node = state.name_of(of.node);
         let Some(agreement) = seen.agreed.get(session) else {
             plan.decisions.push(Decision { step: Step::Collect(*session), why: format!("{node} is silent") });
             continue;

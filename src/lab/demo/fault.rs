@@ -99,18 +99,10 @@ impl Fault {
 
     /// The word in the ledger after which the cluster has done all that the fault asks of it.
     fn ends_with(self) -> Option<&'static str> {
-        match self {
-            Fault::LeaderKill | Fault::AgentKill => None,
-            Fault::ProgramKill => Some("report"),
-            Fault::PowerOff
-            | Fault::PowerOffLeader
-            | Fault::Freeze
-            | Fault::LinkCut
-            | Fault::LinkCutIn
-            | Fault::LinkCutOut
-            | Fault::Move
-            | Fault::Stop => Some("running"),
+        if self.changes_owner() {
+            return Some("running");
         }
+        (self == Fault::ProgramKill).then_some("report")
     }
 
     /// Whether another node must answer after it.
