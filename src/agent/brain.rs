@@ -17,7 +17,7 @@ use super::spawn;
 use super::view::{LocalView, Published};
 use crate::api::local::Local;
 use crate::engine::command::Entry;
-use crate::engine::lease::{Knowledge, Learn};
+use crate::engine::lease::{Knowledge, Learn, Rules};
 use crate::engine::planner::Note;
 use crate::engine::supervisor::Settled;
 use crate::engine::{Command, NodeId, Nonce, Reply, SessionId, Token, VoterTime};
@@ -101,6 +101,7 @@ pub(super) struct Brain<P: Platform> {
     pub(super) current: bool,
     pub(super) runners: BTreeMap<PackageName, Runner>,
     pub(super) leading: Option<Leading>,
+    pub(super) rules: Rules,
     /// Sessions this node's keeper has not heard for a while, with the time it last did.
     pub(super) silent: BTreeMap<SessionId, VoterTime>,
     /// Why packages that should run do not, as the planner said last.
@@ -135,6 +136,7 @@ impl<P: Platform> Brain<P> {
             current: false,
             runners: BTreeMap::new(),
             leading: None,
+            rules: parts.rules,
             silent: BTreeMap::new(),
             notes: Vec::new(),
             flights: Flights::default(),

@@ -180,7 +180,7 @@ impl<P: Platform> Brain<P> {
             Some((ttl, voters.into_iter().collect()))
         });
         let Some((ttl, voters)) = asked else { return };
-        leading.collectors.insert(session, Collector::new(session, last_heard, now));
+        leading.collectors.insert(session, Collector::new(session, last_heard, now).under(self.rules));
         self.tell_keeper(ToKeeper::Collect { session, ttl, voters });
     }
 
@@ -245,7 +245,7 @@ impl<P: Platform> Brain<P> {
     fn confirm(&mut self, old: SetId, newer: SetId, keepers: BTreeSet<NodeId>, now: VoterTime) {
         let Some(leading) = self.leading.as_mut() else { return };
         if leading.retirement.as_ref().is_none_or(|r| r.old() != old || r.newer() != newer) {
-            leading.retirement = Some(Retirement::new(old, newer));
+            leading.retirement = Some(Retirement::new(old, newer).under(self.rules));
         }
         let key = format!("confirm {newer}");
         if !self.flights.take_off(&key, now) {

@@ -27,6 +27,7 @@ use self::brain::{Brain, Event};
 use self::ops::{Hands, Ops};
 use self::platform::Platform;
 use self::view::LocalView;
+use crate::engine::lease::Rules;
 use crate::engine::{NodeId, codec};
 use crate::keeper::link::KeeperLink;
 use crate::keeper::protocol::{Op, Outcome, ToKeeper};
@@ -54,6 +55,8 @@ pub struct Parts<P: Platform> {
     pub consensus: Consensus<P::Rt, P::Peers>,
     /// The link to its keeper.
     pub keeper: KeeperLink,
+    /// The lease rules that a leader's collectors hold: all of them; simulations drop one.
+    pub rules: Rules,
 }
 
 /// A running agent: what others may ask of it.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::record::{LogMark, Membership, Payload};
 use super::store::snapshot::{Snapshot, SnapshotHead};
-use crate::engine::lease::Fact;
-use crate::engine::{LogIndex, Reply, State, apply, apply_blank, apply_membership};
+use crate::engine::apply::apply_under;
+use crate::engine::lease::{Fact, Rules};
+use crate::engine::{LogIndex, Reply, State, apply_blank, apply_membership};
 
 /// What was applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct AppliedState {
 
 impl AppliedState {
     /// Applies one entry and says what its proposer and the keepers must know.
-    pub fn apply(&mut self, mark: LogMark, payload: &Payload) -> (Reply, Vec<Fact>) {
+    pub fn apply(&mut self, rules: &Rules, mark: LogMark, payload: &Payload) -> (Reply, Vec<Fact>) {
         self.head.last = Some(mark);
         let state = Arc::make_mut(&mut self.state);
         let index = LogIndex(mark.index);
@@ -28,7 +29,7 @@ impl AppliedState {
                 (Reply::Done, Vec::new())
             }
             Payload::Command(entry) => {
-                let applied = apply(state, index, entry);
+                let applied = apply_under(rules, state, index, entry);
                 (applied.reply, applied.facts)
             }
             Payload::Membership(membership) => {

@@ -19,12 +19,13 @@ use super::bind::types::Types;
 use super::feed::{Changes, Feed};
 use super::peers::Peers;
 use super::status::{LeadershipWatch, RaftStatus, status_of};
-use super::store::Chosen;
 use super::store::disk::{Disk, RealDisk};
 use super::store::fault::Health;
 use super::store::identity::{Identity, create};
 use super::store::load::{OpenError, OpenStore, open};
 use super::store::log::LogStore;
+use super::store::{Chosen, Table};
+use crate::engine::lease::Rules;
 use crate::engine::{NodeId, Profile, State};
 
 /// How a node's consensus runs.
@@ -36,12 +37,14 @@ pub struct Options {
     pub disk: Arc<dyn Disk>,
     /// Where waiting for it happens.
     pub disk_time: DiskTime,
+    /// The lease rules that `apply` holds: all of them; simulations drop one.
+    pub rules: Rules,
 }
 
 impl Options {
     /// On the real disk, on threads.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, disk: Arc::new(RealDisk), disk_time: DiskTime::Threads }
+        Self { dir, disk: Arc::new(RealDisk), disk_time: DiskTime::Threads, rules: Rules::ALL }
     }
 }
 
@@ -75,7 +78,15 @@ pub struct Failure {
 /// # Errors
 /// When the directory already belongs to a node, or the disk refuses.
 pub fn create_store(dir: &Path, identity: Identity) -> Result<(), OpenError> {
-    create::<Chosen>(dir, identity, Arc::new(RealDisk))
+    create_store_on::<Chosen>(dir, identity, Arc::new(RealDisk))
+}
+
+/// The same on another engine or disk than this build's.
+///
+/// # Errors
+/// As for [`create_store`].
+pub fn create_store_on<T: Table>(dir: &Path, identity: Identity, disk: Arc<dyn Disk>) -> Result<(), OpenError> {
+    create::<T>(dir, identity, disk)
 }
 
 /// Which node the directory belongs to; none before it has joined a cluster.
@@ -115,8 +126,16 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// # Errors
     /// When the store is refused, or openraft does not start on it.
     pub async fn start(options: Options, peers: P) -> Result<Self, StartError> {
-        let Options { dir, disk, disk_time } = options;
-        let OpenStore { identity, log, writer, snapshots, newest, health } = open::<Chosen>(&dir, disk)?;
+        Self::start_on::<Chosen>(options, peers).await
+    }
+
+    /// The same on another storage engine than this build's.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub async fn start_on<T: Table>(options: Options, peers: P) -> Result<Self, StartError> {
+        let Options { dir, disk, disk_time, rules } = options;
+        let OpenStore { identity, log, writer, snapshots, newest, health } = open::<T>(&dir, disk)?;
         let profile = identity.profile;
         let raft_error = |why: String| StartError::Raft { dir: dir.clone(), why };
         if let Some(cluster) = newest.as_ref().and_then(|sealed| sealed.snapshot.state.cluster.as_ref())
@@ -130,7 +149,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             DiskTime::Simulated(latency) => writer.spawn_task::<Rt>(latency),
         }
         let applied = newest.map_or_else(AppliedState::default, |sealed| sealed.snapshot.into());
-        let shared = Arc::new(Shared { applied: Arc::new(RwLock::new(applied)), feed: Feed::default() });
+        let shared = Arc::new(Shared { applied: Arc::new(RwLock::new(applied)), feed: Feed::default(), rules });
         // A store that was never used belongs to no earlier life, and no leader can count on its vote.
         let quiet = !log.is_unused();
         let config =

@@ -23,7 +23,7 @@ mod service;
 pub mod status;
 pub mod store;
 
-pub use consensus::{Consensus, DiskTime, Failure, Options, StartError, create_store, identity};
+pub use consensus::{Consensus, DiskTime, Failure, Options, StartError, create_store, create_store_on, identity};
 pub use feed::Changes;
 pub use fit::Unfit;
 pub use members::{MembersError, PROMOTE_LAG};

@@ -14,6 +14,7 @@ use super::platform::HostPlatform;
 use super::{DiskFailed, Start, logs};
 use crate::agent::{Agent, Parts};
 use crate::api::routes::routes;
+use crate::engine::lease::Rules;
 use crate::host::keeper_link::{self, KeeperStart};
 use crate::net::identity::{Credentials, Subject};
 use crate::net::listener::{Doors, Listener};
@@ -46,7 +47,8 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         start: start.start_keeper,
     });
     let platform = HostPlatform::new(start.places.clone(), start.systemd.clone());
-    let parts = Parts { me, name: start.name.clone(), address: start.listen, platform, peers, consensus, keeper: link };
+    let (name, address, rules) = (start.name.clone(), start.listen, Rules::ALL);
+    let parts = Parts { me, name, address, platform, peers, consensus, keeper: link, rules };
     let agent = Agent::start(parts);
     let router = routes(agent.clone());
     doorway.lead_to(router.clone());

@@ -197,7 +197,8 @@ impl<Rt: AsyncRuntime> Bed<Rt> {
 
     /// Starts a node that has a store.
     pub async fn start(&self, id: NodeId) -> Node<Rt> {
-        let options = Options { dir: self.dir(id), disk: self.disk(id), disk_time: self.disk_time };
+        let (disk, disk_time) = (self.disk(id), self.disk_time);
+        let options = Options { disk, disk_time, ..Options::new(self.dir(id)) };
         let node = Consensus::start(options, Wire { me: id, net: self.net.clone() }).await.unwrap();
         self.net.up.lock().unwrap().insert(id, node.clone());
         node

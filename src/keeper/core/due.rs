@@ -2,7 +2,7 @@
 
 use super::Core;
 use super::limits::LEAVE_WAIT;
-use super::ports::{Effect, Now};
+use super::ports::{Effect, Now, Settings};
 use super::tenure::Life;
 use crate::engine::{HolderTime, VoterTime};
 use crate::keeper::protocol::FromKeeper;
@@ -96,7 +96,8 @@ impl Core {
         }
         let Some(configuration) = &self.configuration else { return };
         let renew_every = configuration.profile.renew_every();
-        let life = Life { node: configuration.node, nonce: self.settings.nonce, renew_every };
+        let Settings { nonce, rules, .. } = self.settings;
+        let life = Life { node: configuration.node, nonce, renew_every, rules };
         if self.tenure.adopt(&self.knowledge, life, now.holder) {
             self.tell_lease(now);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::lease::Message;
+use crate::engine::lease::{Message, Rules};
 use crate::engine::{HolderTime, NodeId, Nonce, VoterTime};
 use crate::keeper::protocol::{Configuration, Exit, FromKeeper, Place, ProgramSpec, ToKeeper};
 use crate::package::{IpResource, Millis, PackageName};
@@ -32,6 +32,8 @@ pub struct Settings {
     pub program: String,
     /// Whether a lease's end ends anything.
     pub enforcement: Enforcement,
+    /// The lease rules in force: all of them; simulations drop one.
+    pub rules: Rules,
 }
 
 /// Whether the end of a lease ends what runs under it.

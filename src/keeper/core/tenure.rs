@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::engine::lease::knowledge::KnownSession;
-use crate::engine::lease::{Ending, Holder, Knowledge, Message};
+use crate::engine::lease::{Ending, Holder, Knowledge, Message, Rules};
 use crate::engine::{HolderTime, NodeId, Nonce, SessionId};
 use crate::keeper::protocol::LeaseView;
 use crate::package::Millis;
@@ -42,6 +42,8 @@ pub struct Life {
     pub nonce: Nonce,
     /// Time between two renewals.
     pub renew_every: Duration,
+    /// The lease rules in force.
+    pub rules: Rules,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +70,7 @@ impl Tenure {
             mine.then_some((*id, known.ttl))
         };
         let Some((session, ttl)) = knowledge.sessions.iter().rev().find_map(mine) else { return false };
-        let holder = Holder::new(session, ttl, life.renew_every, now);
+        let holder = Holder::new(session, ttl, life.renew_every, now).under(life.rules);
         self.stage = Stage::Held(Box::new(Held { holder, given: None }));
         true
     }

@@ -9,7 +9,7 @@ mod tokens;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::lease::{Fact, Learn};
+use crate::engine::lease::{Fact, Learn, Rules};
 use crate::engine::{ClusterId, HolderTime, Incarnation, LogIndex, Nonce, Profile, SessionId, SetId, Token, VoterTime};
 use crate::keeper::protocol::{Exit, LeaseView, Op, Outcome, Place, ProgramSpec, ToKeeper, VERSION, Welcome};
 use crate::package::{IpResource, Millis, PackageName, ResourceName};
@@ -45,6 +45,7 @@ impl Bench {
             scheduling: "fifo".to_owned(),
             program: "test".to_owned(),
             enforcement,
+            rules: Rules::ALL,
         };
         let mut bench =
             Self { core: Core::new(settings, now(10_000)), ms: 10_000, said: Vec::new(), index: 0, next_id: 0 };

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::engine::Token;
+use crate::engine::lease::{Rule, Rules};
 use crate::package::PackageName;
 
 /// What is known of each package's tokens.
@@ -11,9 +12,15 @@ use crate::package::PackageName;
 pub struct Tokens {
     released: BTreeMap<PackageName, Token>,
     largest: BTreeMap<PackageName, Token>,
+    rules: Rules,
 }
 
 impl Tokens {
+    /// Nothing released and nothing seen.
+    pub fn under(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
     /// Checks a start under a token and remembers it as seen.
     ///
     /// # Errors
@@ -31,6 +38,9 @@ impl Tokens {
 
     /// Records a token as released; a smaller one changes nothing.
     pub fn release(&mut self, package: &PackageName, token: Token) {
+        if !self.rules.hold(Rule::ReleasedToken) {
+            return;
+        }
         for map in [&mut self.released, &mut self.largest] {
             let known = map.entry(package.clone()).or_default();
             *known = token.max(*known);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::engine::lease::{Knowledge, Message, Notice, Promiser};
+use crate::engine::lease::{Knowledge, Message, Notice, Promiser, Rules};
 use crate::engine::{NodeId, Nonce, SessionId, VoterTime};
 
 /// Wishes for a new incarnation are spread over this much, by the keeper's nonce (rule 11).
@@ -16,19 +16,20 @@ pub struct Voter {
     /// It has been up since then (rule 10), whenever it was told which node it is.
     up_since: VoterTime,
     promiser: Option<Promiser>,
+    rules: Rules,
     /// Sessions that are silent, and since when; for an agent that attaches later.
     silent: BTreeMap<SessionId, VoterTime>,
 }
 
 impl Voter {
     /// A keeper that starts now.
-    pub fn new(nonce: Nonce, now: VoterTime) -> Self {
-        Self { nonce, up_since: now, promiser: None, silent: BTreeMap::new() }
+    pub fn new(nonce: Nonce, now: VoterTime, rules: Rules) -> Self {
+        Self { nonce, up_since: now, promiser: None, rules, silent: BTreeMap::new() }
     }
 
     /// This node is known; it does not change in a keeper's life.
     pub fn begin(&mut self, node: NodeId) {
-        self.promiser.get_or_insert_with(|| Promiser::new(node, self.nonce, self.up_since));
+        self.promiser.get_or_insert_with(|| Promiser::new(node, self.nonce, self.up_since).under(self.rules));
     }
 
     /// Whether it could ack and agree (rule 9).

@@ -21,6 +21,7 @@ use super::leashes::{Leashes, OWN_EXE};
 use super::turn::Daemon;
 use super::{KeeperError, Options, RUN_MODE, file, lock, system};
 use crate::config;
+use crate::engine::lease::Rules;
 use crate::host::clock::{Clock, boot_now};
 use crate::host::sched::{KEEPER_PRIORITY, Scheduling, lock_memory, prefer_fifo, protect_from_oom};
 use crate::host::systemd::Systemd;
@@ -66,6 +67,7 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
         scheduling: word.word().to_owned(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         enforcement: options.enforcement,
+        rules: Rules::ALL,
     };
     tracing::info!(nonce = settings.nonce.0, scheduling = settings.scheduling, "keeper started");
     Daemon::new(settings, clock, signals, agent, addresses, Leashes::new(inits), Shown::new(systemd))?.run()

@@ -13,6 +13,7 @@ use openraft::{AsyncRuntime, OptionalSend};
 use super::types::{
     LogId, RaftSnapshot, SnapshotMeta, StoredMembers, Types, described, log_id, mark, record, stored_membership,
 };
+use crate::engine::lease::Rules;
 use crate::raft::applied::AppliedState;
 use crate::raft::feed::Feed;
 use crate::raft::store::snapshot::{SealedSnapshot, SnapshotFiles};
@@ -33,6 +34,8 @@ pub struct Shared {
     pub applied: Arc<RwLock<AppliedState>>,
     /// Who follows the log.
     pub feed: Feed,
+    /// The lease rules that `apply` holds: all of them; simulations drop one.
+    pub rules: Rules,
 }
 
 /// The state machine.
@@ -68,7 +71,7 @@ impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
             let record = record(entry);
             let reply = {
                 let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
-                let (reply, facts) = applied.apply(record.mark, &record.payload);
+                let (reply, facts) = applied.apply(&self.shared.rules, record.mark, &record.payload);
                 self.shared.feed.step(applied.state.applied, &facts);
                 reply
             };

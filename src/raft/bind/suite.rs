@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::log::RaftLog;
 use super::machine::{DiskTime, Machine, Shared};
 use super::types::Types;
+use crate::engine::lease::Rules;
 use crate::engine::{ClusterId, NodeId, Profile};
 use crate::raft::feed::Feed;
 use crate::raft::store::disk::RealDisk;
@@ -33,7 +34,8 @@ impl<T: Table, Rt: AsyncRuntime> StoreBuilder<Types<Rt>, RaftLog<Rt>, Machine<Rt
             DiskTime::Threads => writer.spawn_thread().unwrap(),
             DiskTime::Simulated(latency) => writer.spawn_task::<Rt>(latency),
         }
-        let shared = Arc::new(Shared { applied: Arc::new(RwLock::default()), feed: Feed::default() });
+        let shared =
+            Arc::new(Shared { applied: Arc::new(RwLock::default()), feed: Feed::default(), rules: Rules::ALL });
         Ok((dir, RaftLog::new(log.with_any_start()), Machine::new(shared, snapshots, self.0)))
     }
 }
