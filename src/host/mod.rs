@@ -8,6 +8,7 @@
 //! - [`keeper_link`]: the agent's link to its keeper, and starting one.
 //! - [`users`]: users and groups by name or number.
 //! - [`netlink`]: links, addresses, nftables, sockets of an address.
+//! - [`pr`]: persistent reservations of block devices.
 //! - [`systemd`]: what the service manager is told, without ever waiting for it.
 //! - [`arp`], [`nd`]: probes and announcements of an address, as bytes.
 //! - [`tap`]: the packet socket that carries them.
@@ -19,6 +20,7 @@ pub mod kill_timer;
 pub mod nd;
 pub mod netlink;
 pub mod packets;
+pub mod pr;
 pub mod process;
 pub mod sched;
 pub mod systemd;

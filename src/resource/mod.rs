@@ -3,10 +3,12 @@
 //!
 //! - [`port`]: what a kind may ask of the host.
 //! - `ip`, `program`: the kinds.
+//! - [`reservation`]: how a LUN is taken from an older ownership, and what a device is asked for it.
 
 pub mod ip;
 pub mod port;
 pub mod program;
+pub mod reservation;
 
 pub use port::{Credentials, Host, Place, ProgramSpec, Trouble};
 
