@@ -11,8 +11,8 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use pkgctl::lab::verdict::{Fault, Verdict, judge};
 use pkgctl::lab::{
-    Direction, Lab, LabError, LabSpec, Moment, Observer, PROBE_EVERY, Place, Probe, ProbeResult, floating_address,
-    wait_until,
+    Cable, Direction, Lab, LabError, LabSpec, Moment, Observer, PROBE_EVERY, Place, Probe, ProbeResult,
+    floating_address, wait_until,
 };
 
 const PKGCTL: &str = env!("CARGO_BIN_EXE_pkgctl");
@@ -181,6 +181,54 @@ fn a_cut_stops_what_it_says_and_a_heal_brings_it_back() {
     lab.heal("n1").unwrap();
     lab.heal("n1").unwrap();
     whole(Moment::now());
+}
+
+#[test]
+fn two_nodes_apart_are_heard_by_a_third_and_loss_takes_a_share() {
+    let spec = LabSpec::new(PKGCTL, &["n1", "n2", "n3"]).command(|place| program(place, Ipv4Addr::UNSPECIFIED));
+    let Some(lab) = built(spec) else { return };
+    let target = on(lab.address("n1"));
+    let (by_two, by_three) =
+        (Observer::start_in(&lab, "n2", target).unwrap(), Observer::start_in(&lab, "n3", target).unwrap());
+    answered(&by_two, Moment::now(), "n1");
+    let apart = Cable { apart_from: ["n2".to_owned()].into(), ..Cable::default() };
+    lab.cable("n1", apart.clone()).unwrap();
+    let since = Moment::now();
+    all_fail(&by_two, since, 50);
+    answered(&by_three, since, "n1");
+
+    // Half of the packets: many probes still get through, and many do not.
+    lab.cable("n1", Cable { loss_percent: 50, ..Cable::default() }).unwrap();
+    let since = Moment::now();
+    let both = by_two.wait_for(LONG, |probes| {
+        let after = probes.iter().filter(|p| p.sent >= since);
+        let lost = after.clone().filter(|p| matches!(p.result, ProbeResult::Failed(_))).count();
+        (lost >= 20 && after.count() >= lost + 5).then_some(())
+    });
+    assert!(both.is_some(), "{:?}", tail(&by_two));
+
+    // A cable that is changed while something is wrong with it, and whole in the end.
+    lab.cable("n1", Cable { loss_percent: 30, ..apart }).unwrap();
+    all_fail(&by_two, Moment::now(), 50);
+    lab.heal("n1").unwrap();
+    answered(&by_two, Moment::now(), "n1");
+    assert!(lab.cable("n1", Cable { apart_from: ["nonesuch".to_owned()].into(), ..Cable::default() }).is_err());
+}
+
+#[test]
+fn a_small_disk_holds_so_much_and_keeps_it_without_power() {
+    let spec = LabSpec::new(PKGCTL, &["n1"]).small("n1", "state", 1 << 20);
+    let Some(lab) = built(spec) else { return };
+    let file = lab.place("n1").disk.join("state/file").display().to_string();
+    let write = |count: &str| {
+        let words = ["dd", "if=/dev/zero", &format!("of={file}"), "bs=65536", &format!("count={count}")];
+        lab.run_in("n1", &words, LONG).unwrap().success()
+    };
+    assert!(!write("32"), "two megabytes do not fit");
+    assert!(write("2"));
+    lab.power_off("n1").unwrap();
+    lab.power_on("n1").unwrap();
+    assert!(lab.run_in("n1", &["test", "-s", &file], LONG).unwrap().success());
 }
 
 #[test]

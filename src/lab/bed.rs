@@ -9,13 +9,16 @@ use std::fs;
 use std::io::{BufReader, Result};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 
+use nix::mount::{MsFlags, mount};
 use nix::unistd::setsid;
 
+use super::cut::Wrong;
 use super::moment::Moment;
 use super::node::Running;
-use super::order::{Answer, BedNode, BedSpec, Direction, Order, receive, send};
+use super::order::{Answer, BedNode, BedSpec, Cable, Order, receive, send};
 use super::{bridge, lock, node, userns};
 
 /// Serves one lab from its first line to the end of the socket.
@@ -56,6 +59,12 @@ fn lab(spec: BedSpec, socket: &UnixStream, orders: &mut BufReader<UnixStream>) -
         Ok(privileged) => privileged,
         Err(reason) => return send(socket, &Answer::NotPermitted { reason }),
     };
+    for (dir, bytes) in &spec.small {
+        if let Err(e) = make_small(dir, *bytes) {
+            let reason = format!("the kernel refuses a small file system at {} ({e})", dir.display());
+            return send(socket, &Answer::NotPermitted { reason });
+        }
+    }
     if let Err(e) = bridge::build() {
         let reason = format!("the kernel refuses a bridge with nftables in a namespace of our own ({e})");
         return send(socket, &Answer::NotPermitted { reason });
@@ -68,6 +77,13 @@ fn lab(spec: BedSpec, socket: &UnixStream, orders: &mut BufReader<UnixStream>) -
     }
     bed.power_everything_off();
     Ok(())
+}
+
+/// Mounts a file system of that size, which all nodes inherit and which outlives their power.
+fn make_small(dir: &Path, bytes: u64) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    let options = format!("size={bytes},mode=755");
+    Ok(mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))?)
 }
 
 /// Whether this process may have real-time scheduling, found out by asking for it.
@@ -83,20 +99,20 @@ fn realtime() -> bool {
 struct Bed {
     nodes: BTreeMap<String, BedNode>,
     running: BTreeMap<String, Running>,
-    cuts: BTreeMap<String, Direction>,
+    cables: BTreeMap<String, Wrong>,
 }
 
 impl Bed {
     fn new(spec: BedSpec) -> Self {
         let nodes = spec.nodes.into_iter().map(|node| (node.name.clone(), node)).collect();
-        Self { nodes, running: BTreeMap::new(), cuts: BTreeMap::new() }
+        Self { nodes, running: BTreeMap::new(), cables: BTreeMap::new() }
     }
 
     fn obey(&mut self, order: Order) -> std::result::Result<Answer, String> {
         match order {
             Order::PowerOn { node, command } => self.power_on(&node, command),
             Order::PowerOff { node } => self.power_off(&node),
-            Order::Cable { node, cut } => self.cable(&node, cut),
+            Order::Cable { node, cable } => self.cable(&node, &cable),
         }
     }
 
@@ -121,23 +137,27 @@ impl Bed {
         let node = self.node(name)?;
         let running = self.running.remove(name).ok_or_else(|| format!("{name} is off already"))?;
         let at = Moment::now();
-        let off = node::power_off(&node, running, self.cuts.remove(name));
+        let off = node::power_off(&node, running, &self.cables.remove(name).unwrap_or_default());
         off.map_err(|e| format!("{name} does not go down: {e}"))?;
         Ok(Answer::Done { at, pid: None })
     }
 
-    fn cable(&mut self, name: &str, cut: Option<Direction>) -> std::result::Result<Answer, String> {
+    fn cable(&mut self, name: &str, cable: &Cable) -> std::result::Result<Answer, String> {
         let node = self.node(name)?;
         if !self.running.contains_key(name) {
             return Err(format!("{name} is off, so it has no cable"));
         }
         let at = Moment::now();
-        let from = self.cuts.get(name).copied();
-        bridge::change(&node.wiring, from, cut).map_err(|e| format!("the cable of {name} cannot be changed: {e}"))?;
-        match cut {
-            Some(direction) => self.cuts.insert(name.to_owned(), direction),
-            None => self.cuts.remove(name),
+        let apart = cable.apart_from.iter().map(|other| self.node(other).map(|other| other.wiring.mac));
+        let wrong = Wrong {
+            cut: cable.cut,
+            loss_percent: cable.loss_percent,
+            apart_from: apart.collect::<std::result::Result<_, _>>()?,
         };
+        let from = self.cables.get(name).cloned().unwrap_or_default();
+        bridge::change(&node.wiring, &from, &wrong)
+            .map_err(|e| format!("the cable of {name} cannot be changed: {e}"))?;
+        self.cables.insert(name.to_owned(), wrong);
         Ok(Answer::Done { at, pid: None })
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::Result;
 
-use super::order::Direction;
+use super::cut::Wrong;
 use super::spec::Wiring;
 use super::{cut, link};
 
@@ -34,7 +34,7 @@ pub(super) fn unplug(wiring: &Wiring) -> Result<()> {
     link::delete(&wiring.port)
 }
 
-/// Replaces the cut on a node's cable by another, or by none.
-pub(super) fn change(wiring: &Wiring, from: Option<Direction>, to: Option<Direction>) -> Result<()> {
+/// Replaces what is wrong with a node's cable by something else, or by nothing.
+pub(super) fn change(wiring: &Wiring, from: &Wrong, to: &Wrong) -> Result<()> {
     cut::change(&wiring.port, from, to)
 }

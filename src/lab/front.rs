@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use thiserror::Error;
 
 use super::moment::Moment;
-use super::order::{Answer, BedNode, BedSpec, Direction, Order, receive, send};
+use super::order::{Answer, BedNode, BedSpec, Cable, Direction, Order, receive, send};
 use super::process::Handle;
 use super::spec::{self, CLIENT, LabSpec, MAX_NODES, Place};
 use super::{beats, process};
@@ -63,7 +63,7 @@ pub struct Lab {
     realtime: bool,
     // Removed after the bed has ended, in this order of declaration.
     scratch: TempDir,
-    _shared: TempDir,
+    shared: TempDir,
 }
 
 struct Bed {
@@ -92,7 +92,7 @@ impl Lab {
             privileged,
             realtime,
             scratch,
-            _shared: shared,
+            shared,
         };
         lab.power_on(CLIENT)?;
         if spec.powered {
@@ -158,12 +158,24 @@ impl Lab {
 
     /// Cuts the node's cable on the far side, so that its carrier stays up; replaces an earlier cut.
     pub fn cut(&self, node: &str, direction: Direction) -> Result<Moment, LabError> {
-        self.order(&Order::Cable { node: node.to_owned(), cut: Some(direction) }).map(|(at, _)| at)
+        self.cable(node, Cable { cut: Some(direction), ..Cable::default() })
     }
 
     /// Makes the node's cable whole.
     pub fn heal(&self, node: &str) -> Result<Moment, LabError> {
-        self.order(&Order::Cable { node: node.to_owned(), cut: None }).map(|(at, _)| at)
+        self.cable(node, Cable::default())
+    }
+
+    /// Makes this of the node's cable, whatever was wrong with it before. The node's own carrier stays up.
+    pub fn cable(&self, node: &str, cable: Cable) -> Result<Moment, LabError> {
+        self.order(&Order::Cable { node: node.to_owned(), cable }).map(|(at, _)| at)
+    }
+
+    /// Makes another map of beats, for programs whose lives are to be told apart from all others'.
+    pub fn beats_for(&self, name: &str) -> Result<PathBuf, LabError> {
+        let path = self.shared.path().join(format!("beats-{name}"));
+        beats::create(&path).map_err(io("make a map of beats"))?;
+        Ok(path)
     }
 
     /// The node's init, as this machine numbers it; for `pkgctl lab-enter`.
@@ -361,5 +373,6 @@ fn bed_spec(spec: &LabSpec, places: &BTreeMap<String, Place>, scratch: Vec<PathB
         let wiring = spec::wiring(place.address, aliases);
         BedNode { name: place.name.clone(), wiring, console: place.console.clone() }
     };
-    BedSpec { nodes: places.values().map(node).collect(), scratch }
+    let small = spec.small.iter().map(|(name, below, bytes)| (places[name].disk.join(below), *bytes)).collect();
+    BedSpec { nodes: places.values().map(node).collect(), scratch, small }
 }

@@ -47,7 +47,7 @@ pub use front::{Lab, LabError, Output};
 pub use init::main as init_main;
 pub use moment::{Moment, wait_until};
 pub use observer::{Observer, Probe, ProbeResult};
-pub use order::Direction;
+pub use order::{Cable, Direction};
 pub use probe::{PROBE_EVERY, PROBE_LIMIT, main as observe_main};
 pub use process::Process;
 pub use program::{Reply, main as program_main};

@@ -13,8 +13,9 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, execv};
 
 use super::bridge;
+use super::cut::Wrong;
 use super::init::{InitReport, InitSpec};
-use super::order::{BedNode, Direction, receive, send};
+use super::order::{BedNode, receive, send};
 use super::process::Handle;
 
 /// Namespaces, mounts and addresses take milliseconds; a node that is not up by then never will be.
@@ -56,21 +57,21 @@ pub(super) fn power_on(node: &BedNode, command: Vec<String>) -> Result<Running> 
     match up {
         Ok(()) => Ok(running),
         Err(e) => {
-            let _ = power_off(node, running, None);
+            let _ = power_off(node, running, &Wrong::default());
             Err(e)
         }
     }
 }
 
 /// As when the power fails: first nothing leaves any more, then every process is gone, then the network itself.
-pub(super) fn power_off(node: &BedNode, running: Running, cut: Option<Direction>) -> Result<()> {
+pub(super) fn power_off(node: &BedNode, running: Running, wrong: &Wrong) -> Result<()> {
     let dark = bridge::darken(&node.wiring);
     running.init.send(Signal::SIGKILL)?;
     if !running.init.wait_for_end(DOWN_LIMIT)? {
         return Err(Error::new(ErrorKind::TimedOut, "a process of it does not die"));
     }
     waitpid(Pid::from_raw(running.pid()), Some(WaitPidFlag::empty()))?;
-    bridge::change(&node.wiring, cut, None)?;
+    bridge::change(&node.wiring, wrong, &Wrong::default())?;
     bridge::unplug(&node.wiring)?;
     dark
 }

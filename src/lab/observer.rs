@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::front::{Lab, LabError};
 use super::moment::Moment;
+use super::probe::PROBE_EVERY;
 use super::spec::CLIENT;
 
 pub use super::probe::{Probe, ProbeResult};
@@ -43,12 +44,31 @@ impl Observer {
         Self::start_in(lab, CLIENT, target)
     }
 
+    /// Starts probing `target` from the lab's client, less often than usual: for many packages at once.
+    pub fn start_every(lab: &Lab, target: SocketAddr, every: Duration) -> Result<Self, LabError> {
+        Self::launch(lab, CLIENT, target, every)
+    }
+
     /// Starts probing `target` from any node.
     pub fn start_in(lab: &Lab, node: &str, target: SocketAddr) -> Result<Self, LabError> {
+        Self::launch(lab, node, target, PROBE_EVERY)
+    }
+
+    fn launch(lab: &Lab, node: &str, target: SocketAddr, every: Duration) -> Result<Self, LabError> {
         let failed = |source: Error| LabError::Io { what: "start its observer", source };
         let binary = lab.place(node).binary.to_string_lossy().into_owned();
         let mut process = lab
-            .command_in(node, &[&binary, "lab-observe", "--target", &target.to_string()])?
+            .command_in(
+                node,
+                &[
+                    &binary,
+                    "lab-observe",
+                    "--target",
+                    &target.to_string(),
+                    "--every-ms",
+                    &every.as_millis().to_string(),
+                ],
+            )?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

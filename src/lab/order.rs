@@ -1,5 +1,6 @@
 //! What the front of a lab and its bed say to each other: JSON, a line each, over one socket.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, Error, ErrorKind, Result, Write};
 use std::path::PathBuf;
 
@@ -20,12 +21,25 @@ pub enum Direction {
     Out,
 }
 
+/// What is wrong with a node's cable. The default is a whole one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cable {
+    /// Nothing passes this way.
+    pub cut: Option<Direction>,
+    /// Packets lost by chance, each way, in percent.
+    pub loss_percent: u8,
+    /// Nodes that it neither reaches nor hears, while all others do.
+    pub apart_from: BTreeSet<String>,
+}
+
 /// The first line to the bed: what it is to look after.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct BedSpec {
     pub nodes: Vec<BedNode>,
     /// Directories that the bed removes when it ends.
     pub scratch: Vec<PathBuf>,
+    /// Directories that hold only so many bytes, until the bed ends.
+    pub small: Vec<(PathBuf, u64)>,
 }
 
 /// One node, as far as the bed needs to know it.
@@ -49,7 +63,7 @@ pub(super) enum Order {
     /// Puts the node's cable into this state.
     Cable {
         node: String,
-        cut: Option<Direction>,
+        cable: Cable,
     },
 }
 

@@ -1,4 +1,4 @@
-//! `pkgctl lab-observe`: the outside client. Every five milliseconds it opens a new connection and asks, without waiting
+//! `pkgctl lab-observe`: the outside client. Every five milliseconds, or as told, it opens a new connection and asks, without waiting
 //! for earlier ones; it prints one line of JSON per probe, in the order in which they end.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::moment::Moment;
 use super::program::Reply;
 
-/// Time between two probes.
+/// Time between two probes, unless it is told otherwise.
 pub const PROBE_EVERY: Duration = Duration::from_millis(5);
 /// A probe without an answer by then has failed. Shorter than the second after which the kernel repeats a SYN: a probe
 /// sent during an outage must not be answered after it and shorten it.
@@ -49,6 +49,9 @@ struct Arguments {
     /// Whom to ask.
     #[arg(long)]
     target: SocketAddr,
+    /// Milliseconds between two probes.
+    #[arg(long, default_value_t = 5)]
+    every_ms: u64,
 }
 
 /// Probes until its standard input ends, then waits for the probes under way.
@@ -59,7 +62,7 @@ pub fn main(args: &[String]) -> ExitCode {
         Err(e) => e.exit(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(observe(arguments.target))) {
+    match runtime.and_then(|runtime| runtime.block_on(observe(&arguments))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("lab-observe: {e}");
@@ -68,10 +71,11 @@ pub fn main(args: &[String]) -> ExitCode {
     }
 }
 
-async fn observe(target: SocketAddr) -> Result<()> {
+async fn observe(arguments: &Arguments) -> Result<()> {
+    let target = arguments.target;
     let (ended, mut results) = mpsc::channel(MAX_PROBES);
     let mut stop = until_input_ends();
-    let mut tick = interval(PROBE_EVERY);
+    let mut tick = interval(Duration::from_millis(arguments.every_ms.max(1)));
     // After a pause of the machine: one probe now, the next in five milliseconds, none in retrospect.
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

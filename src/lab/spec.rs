@@ -25,6 +25,8 @@ pub struct LabSpec {
     pub(super) aliases: Vec<(String, Ipv4Addr)>,
     pub(super) command: Command,
     pub(super) powered: bool,
+    /// Node, directory below its disk, bytes.
+    pub(super) small: Vec<(String, PathBuf, u64)>,
 }
 
 impl LabSpec {
@@ -37,6 +39,7 @@ impl LabSpec {
             aliases: Vec::new(),
             command: Box::new(|_| Vec::new()),
             powered: true,
+            small: Vec::new(),
         }
     }
 
@@ -50,6 +53,13 @@ impl LabSpec {
     /// Gives a node a second address on its interface from the start (not a floating one: nobody guards it).
     pub fn alias(mut self, node: &str, address: Ipv4Addr) -> Self {
         self.aliases.push((node.to_owned(), address));
+        self
+    }
+
+    /// Lets a directory of a node's disk hold only so many bytes. It is a file system of its own that outlives the
+    /// node's power; only the node sees into it.
+    pub fn small(mut self, node: &str, below: impl Into<PathBuf>, bytes: u64) -> Self {
+        self.small.push((node.to_owned(), below.into(), bytes));
         self
     }
 

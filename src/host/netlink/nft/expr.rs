@@ -17,6 +17,8 @@ const INVERTED: u32 = 1;
 /// Where a payload offset counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
+    /// The link header: Ethernet.
+    Link,
     /// The network header: IP, IPv6, ARP.
     Network,
     /// The transport header: ICMPv6.
@@ -60,6 +62,14 @@ pub fn meta_is_not(key: MetaKey, value: &[u8]) -> [Expression; 2] {
     [load.into(), compare(Operator::NotEqual, value)]
 }
 
+/// Goes on for about that share of the packets, drawn by the kernel's own chance.
+pub fn by_chance(percent: u8) -> [Expression; 2] {
+    let load = Expressions::Meta(vec![Meta::Key(MetaKey::PseudoRandom), Meta::DestinationRegister(Register::Reg1)]);
+    let share = u64::from(u32::MAX) * u64::from(percent.min(100)) / 100;
+    // Registers are compared byte by byte from the first, as big-endian numbers.
+    [load.into(), compare(Operator::LessThan, &u32::try_from(share).unwrap_or(u32::MAX).to_be_bytes())]
+}
+
 /// Loads bytes of the packet and goes on if they equal `value`.
 pub fn payload_is(base: Base, offset: u32, value: &[u8]) -> [Expression; 2] {
     [payload(base, offset, u32::try_from(value.len()).unwrap_or(0)), compare(Operator::Equal, value)]
@@ -68,6 +78,7 @@ pub fn payload_is(base: Base, offset: u32, value: &[u8]) -> [Expression; 2] {
 /// Loads bytes of the packet.
 pub fn payload(base: Base, offset: u32, length: u32) -> Expression {
     let base = match base {
+        Base::Link => 0,
         Base::Network => 1,
         Base::Transport => 2,
     };
