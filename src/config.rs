@@ -13,9 +13,14 @@ pub const PORT_DEFAULT: u16 = 7420;
 /// How long the keeper renews without a word from its agent, when the file names nothing.
 pub const AGENT_GRACE_DEFAULT: Millis = Millis::from_secs(15);
 const AGENT_GRACE: RangeInclusive<Millis> = Millis::from_secs(5)..=Millis::from_secs(300);
-const KEYS: &[&str] = &["name", "listen", "links", "scheduling", "agent_grace", "log"];
+/// How long a watchdog bears a keeper that stands still, when the file names nothing.
+pub const WATCHDOG_TIMEOUT_DEFAULT: Millis = Millis::from_secs(10);
+/// What it may be set to: less would reset healthy machines, more is no watchdog.
+pub const WATCHDOG_TIMEOUT: RangeInclusive<Millis> = Millis::from_secs(2)..=Millis::from_secs(600);
+const KEYS: &[&str] = &["name", "listen", "links", "scheduling", "agent_grace", "watchdog", "watchdog_timeout", "log"];
 const LISTEN: &str = "listen = \"10.0.0.1:7420\"";
 const LINKS: &str = "links = [\"10.1.0.1:7420\"]";
+const WATCHDOG: &str = "watchdog = \"/dev/watchdog\"";
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 const SCHEDULING: &[&str] = &["auto", "fifo", "best-effort"];
 
@@ -55,6 +60,10 @@ pub struct Config {
     pub scheduling: Scheduling,
     /// How long the keeper renews without a word from its agent.
     pub agent_grace: Millis,
+    /// The machine's watchdog device, if the keeper is to pet one.
+    pub watchdog: Option<PathBuf>,
+    /// How long it bears a keeper that stands still.
+    pub watchdog_timeout: Millis,
     /// Least severity that is logged.
     pub log: String,
 }
@@ -67,6 +76,8 @@ impl Default for Config {
             links: Vec::new(),
             scheduling: Scheduling::Auto,
             agent_grace: AGENT_GRACE_DEFAULT,
+            watchdog: None,
+            watchdog_timeout: WATCHDOG_TIMEOUT_DEFAULT,
             log: "info".to_owned(),
         }
     }
@@ -101,8 +112,24 @@ fn read(keys: &Keys<'_>, report: &mut Report) -> Config {
             _ => Scheduling::Auto,
         }),
         agent_grace: keys.duration("agent_grace", AGENT_GRACE_DEFAULT, AGENT_GRACE, report),
+        watchdog: watchdog(keys, report),
+        watchdog_timeout: keys.duration("watchdog_timeout", WATCHDOG_TIMEOUT_DEFAULT, WATCHDOG_TIMEOUT, report),
         log: word(keys, "log", LEVELS, report).unwrap_or_else(|| "info".to_owned()),
     }
+}
+
+/// The watchdog's device; a timeout without one would be taken for a watchdog that is there.
+fn watchdog(keys: &Keys<'_>, report: &mut Report) -> Option<PathBuf> {
+    let given = keys.text("watchdog", WATCHDOG, report);
+    if let (None, Some(timeout)) = (keys.get("watchdog"), keys.get("watchdog_timeout")) {
+        report.add(timeout.span(), "'watchdog_timeout' is set without 'watchdog'", format!("write {WATCHDOG} too"));
+    }
+    let given = given?;
+    let path = PathBuf::from(*given.get_ref());
+    if !path.is_absolute() {
+        report.add(given.span(), "'watchdog' must be the path of a device", format!("write {WATCHDOG}"));
+    }
+    Some(path)
 }
 
 /// Further addresses; one that is written twice is a network that is not there.
@@ -222,6 +249,8 @@ mod tests {
         let all = Config::parse("conf/agent.toml", &commented).unwrap();
         assert_eq!(all.links.len(), 1);
         assert_eq!(all.scheduling, Scheduling::Auto);
+        assert_eq!(all.watchdog.as_deref(), Some(Path::new("/dev/watchdog")));
+        assert_eq!(config.watchdog, None, "it is only an example");
     }
 
     #[test]
@@ -231,10 +260,10 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_at_once() {
-        let bad = "name = \"a b\"\nlisten = \"0.0.0.0:7420\"\nlinks = [\"x\"]\nscheduling = \"rt\"\nagent_grace = \"1s\"\nport = 1\n";
+        let bad = "name = \"a b\"\nlisten = \"0.0.0.0:7420\"\nlinks = [\"x\"]\nscheduling = \"rt\"\nagent_grace = \"1s\"\nwatchdog = \"on\"\nwatchdog_timeout = \"1s\"\nport = 1\n";
         let problems = Config::parse("agent.toml", bad).unwrap_err();
         let lines: Vec<_> = problems.problems.iter().map(|p| p.line).collect();
-        assert_eq!(lines, [1, 2, 3, 4, 5, 6], "{problems}");
+        assert_eq!(lines, [1, 2, 3, 4, 5, 6, 7, 8], "{problems}");
     }
 
     #[test]
@@ -258,6 +287,8 @@ mod tests {
             ("listen = \"10.0.0.1:0\"", "no address that another node can reach"),
             ("links = \"10.1.0.1\"", "must be a list of texts"),
             ("agent_grace = 15", "write agent_grace = \"15s\""),
+            ("watchdog_timeout = \"10s\"", "is set without 'watchdog'"),
+            ("watchdog = true", "must be text, not true or false"),
             ("log = \"loud\"", "write one of error, warn, info, debug or trace"),
             ("nmae = \"n1\"", "did you mean 'name'?"),
             ("listen: 10.0.0.1", "write listen = \"10.0.0.1\""),

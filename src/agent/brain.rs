@@ -311,6 +311,8 @@ impl<P: Platform> Brain<P> {
             self.wants_voter_up = false;
             self.propose("voter-up".to_owned(), command);
         }
+        let watchdog = self.consensus.read(|state| super::life::watchdog(state, self.me, &lease));
+        watchdog.into_iter().for_each(|command| self.propose("watchdog".to_owned(), command));
         if clean {
             let register = self.consensus.read(|state| super::life::register(state, self.me, nonce, &lease));
             register.into_iter().for_each(|command| self.propose("register".to_owned(), command));

@@ -1,6 +1,7 @@
-//! What the log must say about this node's keeper: that its voter is up, and that it has a session. Pure.
+//! What the log must say about this node's keeper: that its voter is up, that it has a session, how its machine's watchdog
+//! is. Pure.
 
-use crate::engine::state::PackageEntry;
+use crate::engine::state::{PackageEntry, Watchdog};
 use crate::engine::{Command, NodeId, Nonce, State};
 use crate::keeper::protocol::LeaseView;
 
@@ -42,4 +43,72 @@ pub(super) fn register(state: &State, me: NodeId, nonce: Nonce, lease: &LeaseVie
         ttl: profile.ttl(),
         supersedes: mine.map(|(id, _)| *id),
     })
+}
+
+/// What the log does not say yet of this machine's watchdog, if so. Texts that are too long for the state are cut there,
+/// so that only their beginnings can be compared.
+pub(super) fn watchdog(state: &State, me: NodeId, lease: &LeaseView) -> Option<Command> {
+    let stated = state.watchdogs.get(&me).map(Watchdog::sentence);
+    let said = lease.watchdog.as_ref().map(Watchdog::sentence);
+    let as_stated = match (&stated, &said) {
+        (Some(stated), Some(said)) => said.starts_with(stated.trim_end_matches("...")),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    let member = state.nodes.contains_key(&me);
+    (member && !as_stated).then(|| Command::SayWatchdog { node: me, watchdog: lease.watchdog.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::apply;
+    use crate::engine::command::Entry;
+    use crate::engine::command::NewNode;
+    use crate::engine::event::TEXT_MAX_BYTES;
+    use crate::engine::state::Cluster;
+    use crate::engine::{ClusterId, FOUNDER, LogIndex, Profile, WallMillis};
+    use crate::package::Millis;
+
+    fn founded() -> State {
+        let mut state = State::default();
+        let cluster = Cluster {
+            id: ClusterId(1),
+            name: "test".to_owned(),
+            profile: Profile::Default,
+            ca_certificate: String::new(),
+            ca_key: String::new(),
+            datagram_keys: std::collections::BTreeMap::new(),
+        };
+        let address = "10.0.0.1:7420".parse().unwrap();
+        let node = NewNode { name: crate::package::NodeName::new("n1").unwrap(), address, links: Vec::new() };
+        say(&mut state, Command::CreateCluster { cluster, node });
+        state
+    }
+
+    fn say(state: &mut State, command: Command) {
+        let next = LogIndex(state.applied.0 + 1);
+        apply(state, next, &Entry { wall: WallMillis(1), by: "agent@n1".to_owned(), command });
+    }
+
+    /// What the log comes to say, after however many proposals it takes; more than one is one too many.
+    fn settle(state: &mut State, watchdog: Option<Watchdog>) -> Option<Watchdog> {
+        let lease = LeaseView { watchdog, ..LeaseView::default() };
+        if let Some(command) = super::watchdog(state, FOUNDER, &lease) {
+            say(state, command);
+        }
+        assert_eq!(super::watchdog(state, FOUNDER, &lease), None, "it would be said again and again");
+        state.watchdogs.get(&FOUNDER).cloned()
+    }
+
+    #[test]
+    fn the_log_is_told_of_a_watchdog_once_however_long_the_sentence() {
+        let mut state = founded();
+        let armed = Some(Watchdog::Armed { timeout: Millis(10_000) });
+        assert_eq!(settle(&mut state, None), None);
+        assert_eq!(settle(&mut state, armed.clone()), armed);
+        let long = Watchdog::Unusable { why: "no ".repeat(TEXT_MAX_BYTES) };
+        assert!(matches!(settle(&mut state, Some(long)), Some(Watchdog::Unusable { .. })));
+        assert_eq!(settle(&mut state, None), None);
+    }
 }

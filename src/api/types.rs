@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::local::Local;
 use crate::engine::command::StopScope;
 use crate::engine::event::Event;
+use crate::engine::state::Watchdog;
 use crate::engine::view::PackageView;
 use crate::engine::{ClusterId, LogIndex, NodeId, Profile, Reply, SessionId, Token};
 use crate::package::{NodeName, Package, PackageName};
@@ -74,6 +75,9 @@ pub struct NodeStatus {
     /// Whether it is being removed.
     #[serde(default)]
     pub leaving: bool,
+    /// Its machine's watchdog, as its keeper said last; none when none is configured there.
+    #[serde(default)]
+    pub watchdog: Option<Watchdog>,
 }
 
 /// `GET /v1/packages/P`.

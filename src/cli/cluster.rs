@@ -13,6 +13,7 @@ use super::status::warnings;
 use crate::api::types::{
     Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress, RemoveRequest, Status,
 };
+use crate::engine::state::Watchdog;
 use crate::package::NodeName;
 
 /// How long a join may take until the node votes, and a removal until it is forgotten.
@@ -186,7 +187,7 @@ async fn members(client: &Client, out: &Out) -> Result<(), Failed> {
     };
     out.say(&format!("cluster {} ({})", cluster.name, cluster.id));
     warnings(out, cluster, status.stale);
-    out.table(&["NODE", "ID", "ADDRESS", "ROLE", "SESSION", "OWNS"], &rows(cluster));
+    out.table(&["NODE", "ID", "ADDRESS", "ROLE", "SESSION", "WATCHDOG", "OWNS"], &rows(cluster));
     Ok(())
 }
 
@@ -204,7 +205,14 @@ fn rows(cluster: &ClusterStatus) -> Vec<Vec<String>> {
             (None, _) => "down".to_owned(),
         };
         let owns: Vec<&str> = n.owns.iter().map(String::as_str).collect();
-        vec![n.name.to_string(), n.id.to_string(), n.address.to_string(), role.to_owned(), session, owns.join(" ")]
+        let watchdog = match &n.watchdog {
+            None => "-".to_owned(),
+            Some(Watchdog::Armed { timeout }) => timeout.to_string(),
+            Some(Watchdog::Unusable { .. }) => "not in use".to_owned(),
+            Some(Watchdog::Starved { .. }) => "resets it".to_owned(),
+        };
+        let (name, id, address) = (n.name.to_string(), n.id.to_string(), n.address.to_string());
+        vec![name, id, address, role.to_owned(), session, watchdog, owns.join(" ")]
     };
     cluster.nodes.iter().map(row).collect()
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::event::Timeline;
-use super::state::{Cluster, Desired, Phase, ResourceReport};
+use super::state::{Cluster, Desired, Phase, ResourceReport, Watchdog};
 use super::{Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName};
 
@@ -240,6 +240,13 @@ pub enum Command {
         after: Millis,
         /// What changed, for people.
         note: String,
+    },
+    /// A node's agent says how its machine's watchdog is now; data for `status` and the ledger, never authority.
+    SayWatchdog {
+        /// Whose.
+        node: NodeId,
+        /// How it is; none when none is configured.
+        watchdog: Option<Watchdog>,
     },
     /// A failed node may be tried again.
     ClearFailure {

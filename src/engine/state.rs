@@ -30,6 +30,9 @@ pub struct State {
     pub voter_lives: BTreeMap<NodeId, VoterLife>,
     /// Unretired lease sets, at most two (rule 15).
     pub lease_sets: BTreeMap<SetId, BTreeSet<NodeId>>,
+    /// What each node's keeper says of its machine's watchdog; nothing of nodes without one.
+    #[serde(default)]
+    pub watchdogs: BTreeMap<NodeId, Watchdog>,
     /// Live sessions.
     pub sessions: BTreeMap<SessionId, Session>,
     /// Packages by name.
@@ -90,6 +93,40 @@ pub struct Node {
     pub links: Vec<SocketAddr>,
     /// The request that joined it, so that a repeated one finds it.
     pub request: Nonce,
+}
+
+/// A machine's watchdog, as its keeper says. Data for people, never authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Watchdog {
+    /// It resets the machine when its keeper does not pet it.
+    Armed {
+        /// For so long.
+        timeout: Millis,
+    },
+    /// One is configured and not in use.
+    Unusable {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// It is not petted on purpose: the machine is about to be reset.
+    Starved {
+        /// What had to be down and is not.
+        why: String,
+    },
+}
+
+impl Watchdog {
+    /// In a sentence, after the node's name.
+    pub fn sentence(&self) -> String {
+        match self {
+            Watchdog::Armed { timeout } => {
+                format!("is reset by its watchdog when its keeper stands still for {timeout}")
+            }
+            Watchdog::Unusable { why } => format!("goes without its watchdog: {why}"),
+            Watchdog::Starved { why } => format!("is being reset by its watchdog: {why}"),
+        }
+    }
 }
 
 /// The current life of a voter's keeper.

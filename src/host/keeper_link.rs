@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct KeeperStart {
     pub scheduling: Scheduling,
     /// How long it renews without a word from its agent.
     pub agent_grace: Millis,
+    /// The machine's watchdog, if it is to be used, and how long it bears a keeper that stands still.
+    pub watchdog: Option<(PathBuf, Millis)>,
     /// Whether to start one when none answers; false where systemd runs it.
     pub start: bool,
 }
@@ -156,6 +159,10 @@ fn spawn(keeper: &KeeperStart) -> io::Result<Child> {
         .arg(keeper.places.root())
         .args(["--scheduling", keeper.scheduling.word()])
         .args(["--agent-grace", &format!("{}ms", keeper.agent_grace.0)])
+        .args(keeper.watchdog.iter().flat_map(|(path, timeout)| {
+            let timeout = format!("{}ms", timeout.0);
+            ["--watchdog".into(), path.clone().into_os_string(), "--watchdog-timeout".into(), timeout.into()]
+        }))
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

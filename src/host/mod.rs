@@ -10,6 +10,7 @@
 //! - [`netlink`]: links, addresses, nftables, sockets of an address.
 //! - [`pr`]: persistent reservations of block devices.
 //! - [`systemd`]: what the service manager is told, without ever waiting for it.
+//! - [`watchdog`]: the machine's watchdog device.
 //! - [`arp`], [`nd`]: probes and announcements of an address, as bytes.
 //! - [`tap`]: the packet socket that carries them.
 
@@ -26,3 +27,4 @@ pub mod sched;
 pub mod systemd;
 pub mod tap;
 pub mod users;
+pub mod watchdog;

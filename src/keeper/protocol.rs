@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::lease::Learn;
-use crate::engine::state::DatagramKey;
+use crate::engine::state::{DatagramKey, Watchdog};
 use crate::engine::{ClusterId, Incarnation, NodeId, Nonce, Profile, SessionId, SetId, Token};
 use crate::package::{IpResource, Millis, PackageName};
 pub use crate::resource::{Credentials, Place, ProgramSpec};
@@ -249,6 +249,9 @@ pub struct LeaseView {
     /// while it is no more than rho/2 (rule 2), and from keepers that do not say it.
     #[serde(default)]
     pub skew_ppm: Option<i32>,
+    /// How the machine's watchdog is; none when none is configured, and from keepers that do not say it.
+    #[serde(default)]
+    pub watchdog: Option<Watchdog>,
 }
 
 impl LeaseView {

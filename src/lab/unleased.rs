@@ -49,6 +49,7 @@ pub fn main(args: &[String]) -> ExitCode {
         places: Places::under(Some(Path::new(root))),
         scheduling: Scheduling::Auto,
         agent_grace: AGENT_GRACE_DEFAULT.duration(),
+        watchdog: None,
         enforcement: Enforcement::Off,
     };
     command::serve(&options, "info")

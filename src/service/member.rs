@@ -44,6 +44,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         places: start.places.clone(),
         scheduling: start.config.scheduling,
         agent_grace: start.config.agent_grace,
+        watchdog: start.config.watchdog.clone().map(|path| (path, start.config.watchdog_timeout)),
         start: start.start_keeper,
     });
     let platform = HostPlatform::new(start.places.clone(), start.systemd.clone());

@@ -13,7 +13,7 @@ use crate::api::local::Local;
 use crate::api::types::{ClusterStatus, NodeStatus, Progress, Status};
 use crate::engine::lease::majority;
 use crate::engine::planner::Note;
-use crate::engine::state::{Cluster, Node, State as ClusterState};
+use crate::engine::state::{Cluster, Node, State as ClusterState, Watchdog};
 use crate::engine::view::{PackageView, StateWord, package_view};
 use crate::engine::{LogIndex, NodeId, SessionId};
 use crate::package::{Millis, PackageName};
@@ -74,6 +74,7 @@ fn node_status(state: &ClusterState, id: NodeId, node: &Node, local: &Local) -> 
         owns: owned.map(|(name, _)| name.to_string()).collect(),
         silent: session.is_some_and(|s| local.silent.contains(&s)) && id != local.node,
         leaving: state.leaving.contains(&id),
+        watchdog: state.watchdogs.get(&id).cloned(),
     }
 }
 
@@ -120,6 +121,12 @@ fn losses(state: &ClusterState, local: &Local) -> Vec<String> {
 
 fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<String> {
     let mut all = losses(state, local);
+    all.extend(state.watchdogs.iter().filter_map(|(id, watchdog)| match watchdog {
+        Watchdog::Armed { .. } => None,
+        Watchdog::Unusable { .. } | Watchdog::Starved { .. } => {
+            Some(format!("{} {}", state.name_of(*id), watchdog.sentence()))
+        }
+    }));
     if state.lease_sets.len() > 1 {
         all.push("the voters are changing: an older lease set is being retired".to_owned());
     }

@@ -100,6 +100,7 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
     step.state.leaving.remove(&node);
     step.state.nodes.remove(&node);
     step.state.voter_lives.remove(&node);
+    step.state.watchdogs.remove(&node);
     let why = format!("{name} (node {node}) is removed; it can come back as a new node only");
     step.record(Line::new("removed", why).node(Some(name)));
     Ok(Reply::Done)

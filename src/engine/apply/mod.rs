@@ -5,10 +5,11 @@
 //!
 //! - `step`: one entry being applied: its stamps, its facts for the keepers, its lines in the ledger.
 //! - `cluster`: the cluster, its nodes, join tokens. `session`: voters' lives and sessions. `expire`: rule 12.
-//! - `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
+//! - `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
 
 mod cluster;
 mod expire;
+mod node;
 mod owner;
 mod package;
 mod session;
@@ -85,6 +86,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::ExpireSession { session, agreed, moves, timeline } => {
             expire::expire(step, *session, agreed, moves, *timeline)
         }
+        Command::SayWatchdog { node, watchdog } => node::say_watchdog(step, *node, watchdog.as_ref()),
         Command::AddLeaseSet { members, after } => set::add(step, members, *after),
         Command::RetireLeaseSet { set } => set::retire(step, *set),
         Command::DefinePackage { definition, replaces } => package::define(step, definition, *replaces),

@@ -119,7 +119,8 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::StopPackage { .. }
         | Command::MovePackage { .. }
         | Command::Release { .. }
-        | Command::Report { .. }) => write!(f, "{other:?}"),
+        | Command::Report { .. }
+        | Command::SayWatchdog { .. }) => write!(f, "{other:?}"),
     }
 }
 

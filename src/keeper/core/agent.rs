@@ -120,6 +120,7 @@ impl Core {
         }
         if self.configuration.as_ref() != Some(&new) {
             self.voter.begin(new.node);
+            self.watchdog_ttl(new.profile.ttl());
             self.out.push(Effect::Configure(Box::new(new.clone())));
             self.configuration = Some(new);
         }

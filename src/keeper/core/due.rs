@@ -72,6 +72,7 @@ impl Core {
         self.inventory.tick(now.holder, &mut self.out);
         self.mind_agent(now);
         self.mind_end(now);
+        self.mind_watchdog(now);
         for (waiter, outcome) in self.surveys.ended(now.voter) {
             self.out.answer(waiter, outcome);
         }
@@ -186,6 +187,7 @@ impl Core {
         }
         if alone && self.inventory.is_empty() {
             self.leaving = Leaving::Gone;
+            self.watchdog.end(&mut self.out);
             self.out.push(Effect::Exit);
         }
     }
@@ -201,7 +203,7 @@ impl Core {
         let renewing = fit && self.agent.retired.is_none();
         // Where a lease's end ends nothing, nothing is due at it either.
         let tenure = self.tenure.wake(renewing).filter(|_| renewing || self.settings.enforcement.is_on());
-        let all = [leaving, grace, deadline, tenure, self.inventory.wake(), Some(self.view_at)];
+        let all = [leaving, grace, deadline, tenure, self.inventory.wake(), self.watchdog.wake(), Some(self.view_at)];
         all.into_iter().flatten().min()
     }
 

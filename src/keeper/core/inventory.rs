@@ -149,6 +149,21 @@ impl Inventory {
         self.items.values().all(Item::is_gone)
     }
 
+    /// What is here that is not gone, in words.
+    pub fn left(&self) -> Option<String> {
+        let mut left = self.items.values().filter(|item| !item.is_gone());
+        let first = left.next()?;
+        let what = match &first.body {
+            Body::Program(_) => "program",
+            Body::Address(_) => "address",
+        };
+        let of = format!("{what} '{}' of package '{}'", first.place.resource, first.place.package);
+        match left.count() {
+            0 => Some(of),
+            others => Some(format!("{of}, and {others} more")),
+        }
+    }
+
     /// A package was released: the news of its ends is of no more interest.
     pub fn forget(&mut self, package: &PackageName) {
         self.items.retain(|(name, _), item| name != package || !item.is_gone());

@@ -28,6 +28,12 @@ pub const TEARDOWN_GRACE: Duration = Duration::from_secs(10);
 /// How long a keeper that is to end waits for its agent to stop and release what runs, before it does so itself.
 pub const LEAVE_WAIT: Duration = Duration::from_secs(45);
 
+/// How long after a lease's end something that had to be down may still be there before the watchdog is starved. What
+/// dies at once is gone within 100 ms, loaded machine or not.
+pub const WATCHDOG_GRACE: Duration = Duration::from_secs(3);
+/// A watchdog's timeout is at least this many lease times.
+pub const WATCHDOG_TTLS: u32 = 2;
+
 /// The signal that asks a program to end, on every Linux.
 pub const SIGTERM: i32 = 15;
 /// The signal that a leash dies of, on every Linux.

@@ -6,6 +6,7 @@
 //! - `tenure`: this keeper's own session. `voter`: promises to other holders. `collect`: the asking side of an expiry.
 //! - `inventory`, `program`, `address`: what is up. `tokens`: which ownerships may start anything (rule 20).
 //! - `agent`: what the agent says. `operations`: what it wants done. `survey`: questions to other keepers.
+//! - `watchdog`: when the machine's watchdog is petted, and when on purpose not.
 //! - `messages`: what other keepers say. `due`: what time brings.
 
 mod address;
@@ -24,8 +25,9 @@ mod tenure;
 mod tokens;
 mod voter;
 mod waiter;
+mod watchdog;
 
-pub use ports::{AddressEvent, Effect, Enforcement, Input, Now, ProgramEvent, Settings};
+pub use ports::{AddressEvent, Effect, Enforcement, Input, Now, ProgramEvent, Settings, WatchdogEvent, WatchdogOrder};
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -39,6 +41,7 @@ use self::survey::Surveys;
 use self::tenure::Tenure;
 use self::tokens::Tokens;
 use self::voter::Voter;
+use self::watchdog::Watchdog;
 use crate::engine::lease::{Knowledge, Message};
 use crate::engine::{HolderTime, NodeId};
 use crate::keeper::protocol::{Configuration, FromKeeper, LeaseView};
@@ -58,6 +61,7 @@ pub struct Core {
     inventory: Inventory,
     agent: Agent,
     leaving: Leaving,
+    watchdog: Watchdog,
     /// When the agent is told of the lease again although nothing has changed.
     view_at: HolderTime,
     /// How unevenly the clocks run, if it is more than rho/2.
@@ -81,6 +85,7 @@ impl Core {
             inventory: Inventory::default(),
             agent: Agent::new(now.holder),
             leaving: Leaving::default(),
+            watchdog: Watchdog::default(),
             view_at: now.holder,
             skew_ppm: None,
             out: Outbox::default(),
@@ -103,6 +108,7 @@ impl Core {
             Input::Address { place, event } => self.inventory.address_event(&place, event, now.holder, &mut self.out),
             Input::Note { package, text } => self.out.note(package.as_ref(), text),
             Input::Skew { ppm } => self.skewed(ppm, now),
+            Input::Watchdog(event) => self.watchdog_event(event, now),
             Input::Terminate => self.leave(now),
         }
         self.do_due(now);
@@ -132,7 +138,7 @@ impl Core {
     }
 
     fn lease_view(&self, now: Now) -> LeaseView {
-        LeaseView { skew_ppm: self.skew_ppm, ..self.tenure.view(now.holder) }
+        LeaseView { skew_ppm: self.skew_ppm, watchdog: self.watchdog.view(), ..self.tenure.view(now.holder) }
     }
 
     /// Rule 2: a clock slewed hard shortens deadlines, and is said, once each time; `status` shows how it is now.

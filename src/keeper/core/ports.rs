@@ -114,6 +114,8 @@ pub enum Input {
         /// By how many millionths, positive if the one that arms timers is slow; none if it is no more than rho/2.
         ppm: Option<i32>,
     },
+    /// Something happened to the machine's watchdog, where one is configured.
+    Watchdog(WatchdogEvent),
     /// Somebody wants this process to end in good order.
     Terminate,
 }
@@ -167,6 +169,30 @@ pub enum AddressEvent {
         /// Why.
         why: String,
     },
+}
+
+/// What happens to the machine's watchdog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchdogEvent {
+    /// It runs: from now on it resets the machine when it is not petted.
+    Opened {
+        /// For how long it bears not to be, as its driver says.
+        timeout: Millis,
+    },
+    /// It cannot be had, or not any more.
+    Unusable {
+        /// Why, and what to do; it is tried again.
+        why: String,
+    },
+}
+
+/// What to do with the machine's watchdog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchdogOrder {
+    /// The machine may live for another timeout.
+    Pet,
+    /// Stop it, as far as its driver can, and leave it alone.
+    Disarm,
 }
 
 /// What to do.
@@ -242,6 +268,8 @@ pub enum Effect {
         /// The session's lease time; the guard's slices follow from it.
         ttl: Millis,
     },
+    /// Pet or stop the machine's watchdog.
+    Watchdog(WatchdogOrder),
     /// Everything is down: end the process.
     Exit,
 }

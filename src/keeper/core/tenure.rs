@@ -113,6 +113,11 @@ impl Tenure {
         true
     }
 
+    /// Whether a session has ended of which something is left.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Ending(_))
+    }
+
     /// The session held, its lease's end unknown or ahead.
     pub fn held(&self) -> Option<SessionId> {
         match &self.stage {
@@ -182,6 +187,6 @@ impl Tenure {
             Stage::Ending(session) => (*session, Millis(0), false),
             Stage::Over(session) => (*session, Millis(0), true),
         };
-        LeaseView { session: Some(session), left, over, skew_ppm: None }
+        LeaseView { session: Some(session), left, over, ..LeaseView::default() }
     }
 }

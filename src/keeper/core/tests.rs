@@ -5,6 +5,7 @@ mod ends;
 mod lease;
 mod programs;
 mod tokens;
+mod watchdog;
 
 use std::collections::BTreeMap;
 
@@ -187,6 +188,7 @@ impl Bench {
                 Effect::StartAddress { place, .. } => done.push(format!("up {}", place.resource)),
                 Effect::StopAddress { place } => done.push(format!("down {}", place.resource)),
                 Effect::Lease { until, .. } => done.push(format!("lease {:?}", until.map(at_ms))),
+                Effect::Watchdog(order) => done.push(format!("watchdog {order:?}")),
                 Effect::Exit => done.push("exit".to_owned()),
                 Effect::Disconnect { .. } => done.push("disconnect".to_owned()),
                 Effect::Log { .. } | Effect::Configure(_) | Effect::Announce => {}

@@ -4,6 +4,7 @@
 //! - `start`: what happens before the first turn: lock, privileges, and an end of everything an earlier life left.
 //! - `turn`: the loop. `attend`: what its descriptors bring.
 //! - `links`: datagrams. `agent_end`: the agent's connection. `leashes`: programs. `addresses`: the address worker.
+//! - `watchdog`: the machine's watchdog.
 //! - `lock`, `inits`: what one life leaves for the next to find.
 //! - [`command`]: `pkgctl keeper`. [`log`]: lines for people that never make the keeper wait.
 
@@ -18,6 +19,7 @@ mod lock;
 pub mod log;
 mod start;
 mod turn;
+mod watchdog;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +30,7 @@ use crate::config::{Places, Scheduling};
 use crate::keeper::core::Enforcement;
 
 pub use start::run;
+pub use watchdog::WatchdogOptions;
 
 /// Permissions of the run directory when the keeper makes it.
 const RUN_MODE: u32 = 0o755;
@@ -41,6 +44,8 @@ pub struct Options {
     pub scheduling: Scheduling,
     /// Silence of the agent after which renewals stop.
     pub agent_grace: Duration,
+    /// The machine's watchdog, if one is to be used.
+    pub watchdog: Option<WatchdogOptions>,
     /// Whether a lease's end ends anything; anything but [`Enforcement::Kernel`] is for the lab.
     pub enforcement: Enforcement,
 }

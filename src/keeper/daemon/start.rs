@@ -19,6 +19,7 @@ use super::attend::Shown;
 use super::inits::Inits;
 use super::leashes::{Leashes, OWN_EXE};
 use super::turn::Daemon;
+use super::watchdog::Watchdog;
 use super::{KeeperError, Options, RUN_MODE, file, lock, system};
 use crate::config;
 use crate::engine::lease::Rules;
@@ -59,6 +60,8 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
     let fifo = scheduling.is_fifo() && trial(&signals)?;
     let word = if fifo { Scheduling::Fifo } else { Scheduling::BestEffort { refusal: String::new() } };
 
+    // Not before: what is left of an earlier life must not be kept alive by petting.
+    let watchdog = Watchdog::start(options.watchdog.clone(), as_keeper(scheduling.is_fifo()));
     let agent = AgentEnd::listen(&options.places.keeper_socket())?;
     let settings = Settings {
         nonce: random::nonce(),
@@ -70,7 +73,9 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
         rules: Rules::ALL,
     };
     tracing::info!(nonce = settings.nonce.0, scheduling = settings.scheduling, "keeper started");
-    Daemon::new(settings, clock, signals, agent, addresses, Leashes::new(inits), Shown::new(systemd))?.run()
+    let mut daemon = Daemon::new(settings, clock, signals, agent, addresses, Leashes::new(inits), Shown::new(systemd))?;
+    daemon.watchdog = watchdog;
+    daemon.run()
 }
 
 /// Signals that ask for an orderly end, and the one that asks for nothing here.
@@ -156,17 +161,22 @@ fn wait(fd: impl AsFd, signals: &SignalFd, time: Duration, what: &str) -> Result
     }
 }
 
+/// Schedules a thread like the keeper's main one.
+fn as_keeper(fifo: bool) -> impl FnOnce() + Send + 'static {
+    move || {
+        if fifo {
+            // Granted to the main thread, so granted here.
+            let _ = prefer_fifo(KEEPER_PRIORITY);
+        }
+    }
+}
+
 /// Starts the address worker and lets it take away everything an earlier life left.
 fn addresses(run_dir: &Path, clock: &Arc<Clock>, fifo: bool, signals: &SignalFd) -> Result<Addresses, KeeperError> {
     let setup = Setup {
         clock: ip::Clock::of(Arc::clone(clock)),
         record: run_dir.join("addresses.json"),
-        on_thread: Arc::new(move |_| {
-            if fifo {
-                // Granted to the main thread, so granted here.
-                let _ = prefer_fifo(KEEPER_PRIORITY);
-            }
-        }),
+        on_thread: Arc::new(move |_| as_keeper(fifo)()),
     };
     let worker = match IpWorker::start(setup) {
         Ok(worker) => worker,

@@ -14,6 +14,7 @@ use super::agent_end::{AgentEnd, Lost};
 use super::attend::Shown;
 use super::leashes::Leashes;
 use super::links::Links;
+use super::watchdog::Watchdog;
 use super::{KeeperError, system};
 use crate::engine::HolderTime;
 use crate::host::clock::Clock;
@@ -76,6 +77,7 @@ pub(super) struct Daemon {
     pub(super) leashes: Leashes,
     pub(super) links: Links,
     pub(super) shown: Shown,
+    pub(super) watchdog: Watchdog,
     /// Whether the guard was told of a lease last.
     leased: bool,
     /// What the effects of one input have brought, to be taken before anything else.
@@ -113,6 +115,7 @@ impl Daemon {
             leashes,
             links,
             shown,
+            watchdog: Watchdog::default(),
             leased: false,
             inputs,
             bind_at: None,
@@ -137,6 +140,7 @@ impl Daemon {
     /// Turns until the core says that everything is down.
     pub(super) fn run(mut self) -> Result<(), KeeperError> {
         let mut ready = [EpollEvent::empty(); READY_MAX];
+        self.mind_watchdog();
         self.shown.ready();
         while !self.done {
             let count = match self.poll.wait(&mut ready, self.timeout(self.shown.turn_within())) {
@@ -147,6 +151,7 @@ impl Daemon {
             for event in &ready[..count] {
                 self.attend(Source::of(event.data()), event.events());
             }
+            self.mind_watchdog();
             self.take(Input::Tick);
             self.bind_again();
             self.mind_skew();
@@ -216,6 +221,7 @@ impl Daemon {
                 self.leased = until.is_some();
                 self.addresses.set_lease(until, ttl);
             }
+            Effect::Watchdog(order) => self.watchdog.order(order),
             Effect::Exit => self.done = true,
         }
     }
@@ -288,6 +294,12 @@ impl Daemon {
 }
 
 impl Daemon {
+    fn mind_watchdog(&mut self) {
+        while let Some(event) = self.watchdog.next_event() {
+            self.take(Input::Watchdog(event));
+        }
+    }
+
     /// Rule 2: how unevenly the clocks run is known to whoever asks.
     fn mind_skew(&mut self) {
         let ppm = self.clock.skewed().map(|part| (part * 1e6) as i32);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod lease;
+mod node;
 mod owner;
 mod package;
 mod total;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::state::{ResourceReport, ResourceState};
+use crate::engine::state::{ResourceReport, ResourceState, Watchdog};
 use crate::engine::{check, codec};
 
 /// Small numbers hit what exists; the largest ones look for overflows.
@@ -45,6 +45,10 @@ fn nodes_and_leases() -> impl Strategy<Value = Command> {
             request: Nonce(n)
         }),
         (0..5usize).prop_map(|at| Command::RemoveNode { node: node_name(at) }),
+        (number(), prop::option::of(number())).prop_map(|(node, ms)| Command::SayWatchdog {
+            node: NodeId(node),
+            watchdog: ms.map(|ms| Watchdog::Armed { timeout: Millis(ms) }),
+        }),
         number().prop_map(|node| Command::ForgetNode { node: NodeId(node) }),
         (number(), number()).prop_map(|(v, n)| Command::VoterUp { voter: NodeId(v), nonce: Nonce(n) }),
         (number(), number(), number(), prop::option::of(number())).prop_map(|(node, nonce, ttl, old)| {

@@ -55,7 +55,7 @@ fn when_the_lease_runs_out_the_session_is_over_only_once_everything_of_it_is_gon
     let told = b.told();
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lapsed { place, .. } if *place == p)), "{told:?}");
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lapsed { place, .. } if *place == i)), "{told:?}");
-    let over = LeaseView { session: Some(session), left: Millis(0), over: true, skew_ppm: None };
+    let over = LeaseView { session: Some(session), left: Millis(0), over: true, ..LeaseView::default() };
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lease(view) if *view == over)), "{told:?}");
 }
 
