@@ -1,7 +1,9 @@
 //! Persistent reservations of a block device: the ioctls of `<linux/pr.h>`, which serve SCSI, NVMe and multipath alike.
 //!
 //! Reading back (keys, holder) has ioctls of its own only since Linux 6.19; before that [`sg`] asks SCSI devices
-//! directly. The numbers in this file are the kernel's: type 3 is "write exclusive, registrants only", and a preemption's
+//! directly. To an ioctl that they do not know, SCSI drivers answer EINVAL and others ENOTTY.
+//!
+//! The numbers in this file are the kernel's: type 3 is "write exclusive, registrants only", and a preemption's
 //! `old_key` is one's own key, `new_key` the victim's. Any result but 0 is a failure, positive ones included: those are
 //! SCSI's or NVMe's own words.
 
@@ -204,7 +206,7 @@ impl Reservations for BlockDevice {
         let mut asked = ReadKeys { generation: 0, count: KEYS_MAX as u32, keys: keys.as_mut_ptr() as u64 };
         // SAFETY: the kernel writes to the structure and at most `count` keys where it points, during the call.
         match unsafe { call::read_keys(self.file.as_raw_fd(), &mut asked) } {
-            Err(Errno::ENOTTY) => return sg::keys(&self.file, KEYS_MAX),
+            Err(Errno::ENOTTY | Errno::EINVAL) => return sg::keys(&self.file, KEYS_MAX),
             other => judge(WHAT, other)?,
         }
         let count = asked.count as usize;
@@ -219,7 +221,7 @@ impl Reservations for BlockDevice {
         let mut read = ReadReservation { key: 0, generation: 0, kind: 0 };
         // SAFETY: the kernel writes to the structure during the call.
         match unsafe { call::read_reservation(self.file.as_raw_fd(), &mut read) } {
-            Err(Errno::ENOTTY) => return sg::reservation(&self.file),
+            Err(Errno::ENOTTY | Errno::EINVAL) => return sg::reservation(&self.file),
             other => judge(WHAT, other)?,
         }
         if read.kind == 0 {
