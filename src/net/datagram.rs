@@ -106,6 +106,11 @@ impl Drops {
         self.0[why as usize] = self.0[why as usize].saturating_add(1);
     }
 
+    /// What was dropped since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()

@@ -10,15 +10,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::http::{self, Caller};
 use super::identity::{Bearer, Subject};
 use super::join::{self, JoinService};
 use super::peers;
+use super::refusals::{Refusals, TELL_EVERY};
 use super::sockets;
 use super::tls::{Accepted, ServerStream, ServerTls, Service};
 use crate::raft::peers::PeerService;
@@ -52,11 +57,12 @@ pub struct ListenError {
 }
 
 /// Says whether a bearer of a valid certificate may (still) come in: is that node a member, is that operator known?
+/// Asked at every connection and at every request on it.
 pub type Admits = Arc<dyn Fn(&Subject) -> bool + Send + Sync>;
 
 /// What lies behind the port.
 pub struct Doors<P, J> {
-    /// Asked anew at every connection.
+    /// Asked anew at every connection and every request.
     pub admits: Admits,
     /// Serves calls between members.
     pub peers: Arc<P>,
@@ -114,18 +120,21 @@ impl Listener {
 
     /// Serves until the future is dropped, which ends every connection.
     pub async fn serve<P: PeerService, J: JoinService>(self, tls: ServerTls, doors: Doors<P, J>) {
-        let port = Port { tls, doors, entrance: Entrance::default(), joins: Arc::new(Semaphore::new(JOINS_MAX)) };
+        let (entrance, refusals) = (Entrance::default(), Refusals::default());
+        let port = Port { tls, doors, entrance, refusals, joins: Arc::new(Semaphore::new(JOINS_MAX)) };
+        let mut tell = interval(TELL_EVERY);
+        tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
                 accepted = self.tcp.accept() => match accepted {
                     Ok((stream, there)) => {
                         let Some(pass) = port.entrance.enter(there.ip()) else {
-                            tracing::debug!(%there, "too many handshakes under way, connection dropped");
+                            port.refusals.add(there, "dropped, too many handshakes under way");
                             continue;
                         };
                         if open.len() >= CONNECTIONS_MAX {
-                            tracing::warn!(%there, "{CONNECTIONS_MAX} connections are open, another was dropped");
+                            port.refusals.add(there, &format!("dropped, {CONNECTIONS_MAX} connections are open"));
                             continue;
                         }
                         open.spawn(port.clone().take_in(stream, there, pass));
@@ -135,6 +144,7 @@ impl Listener {
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
+                _ = tell.tick() => port.refusals.tell(),
                 // Clears ended tasks away; a panic in one has been reported by the panic hook and ends only that one.
                 Some(_) = open.join_next() => {}
             }
@@ -146,6 +156,7 @@ struct Port<P, J> {
     tls: ServerTls,
     doors: Doors<P, J>,
     entrance: Entrance,
+    refusals: Refusals,
     joins: Arc<Semaphore>,
 }
 
@@ -155,6 +166,7 @@ impl<P, J> Clone for Port<P, J> {
             tls: self.tls.clone(),
             doors: self.doors.clone(),
             entrance: self.entrance.clone(),
+            refusals: self.refusals.clone(),
             joins: self.joins.clone(),
         }
     }
@@ -170,8 +182,8 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
         drop(pass);
         match accepted {
             Ok(Ok(Accepted { service, bearer, stream })) => self.lead(service, bearer, stream, here, there).await,
-            Ok(Err(e)) => tracing::info!(%there, "a connection was refused: {e}"),
-            Err(_) => tracing::debug!(%there, "no handshake within {HANDSHAKE_TIME_MAX:?}"),
+            Ok(Err(e)) => self.refusals.add(there, &format!("a connection was refused: {e}")),
+            Err(_) => self.refusals.add(there, &format!("no handshake within {HANDSHAKE_TIME_MAX:?}")),
         }
     }
 
@@ -188,9 +200,12 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
             (Service::Join, _) => self.join(stream, here, there).await,
             (Service::Peer, Some(subject)) => self.peer(stream, subject, there).await,
             (Service::Http, Some(subject)) if (self.doors.admits)(&subject) => {
-                http::serve_stream(self.doors.router, stream, Caller::Remote(subject)).await;
+                let router = still_admitted(self.doors.router, self.doors.admits, subject.clone());
+                http::serve_stream(router, stream, Caller::Remote(subject)).await;
             }
-            (Service::Http, Some(subject)) => tracing::info!(%there, "{subject} was refused: not known in the cluster"),
+            (Service::Http, Some(subject)) => {
+                self.refusals.add(there, &format!("{subject} was refused: not known in the cluster"));
+            }
             // `ServerTls::accept` gives a bearer for these two.
             (Service::Peer | Service::Http, None) => {}
         }
@@ -199,11 +214,12 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
     async fn peer(self, mut stream: ServerStream, subject: Subject, there: SocketAddr) {
         let ended = match subject {
             Subject::Node(from) if (self.doors.admits)(&subject) => {
-                peers::serve(&mut stream, from, &*self.doors.peers).await
+                let admitted = || (self.doors.admits)(&subject);
+                peers::serve(&mut stream, from, &*self.doors.peers, admitted).await
             }
             Subject::Node(_) | Subject::Client(_) => {
-                tracing::info!(%there, "{subject} was refused: not a member");
-                peers::refuse(&mut stream, &format!("{subject} is not a member of this cluster (any more)")).await
+                self.refusals.add(there, &format!("{subject} was refused: not a member"));
+                peers::refuse(&mut stream, &peers::not_a_member(&subject)).await
             }
         };
         if let Err(e) = ended {
@@ -213,9 +229,10 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
 
     async fn join(self, mut stream: ServerStream, here: SocketAddr, there: SocketAddr) {
         let Ok(place) = self.joins.clone().try_acquire_owned() else {
-            return tracing::info!(%there, "a join was dropped: {JOINS_MAX} are under way");
+            return self.refusals.add(there, &format!("a join was dropped: {JOINS_MAX} are under way"));
         };
         // Held a while even when it is short: the bound on how fast secrets can be tried.
+        let refusals = self.refusals.clone();
         let work = async move {
             let ended = join::serve(&mut stream, here, there, &*self.doors.join).await;
             // The stream ends here, not with the place: the joiner has its answer.
@@ -224,10 +241,18 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
         };
         let (ended, ()) = tokio::join!(work, sleep(JOIN_TIME_MIN));
         if let Err(e) = ended {
-            tracing::info!(%there, "a join broke off: {e}");
+            refusals.add(there, &format!("a join broke off: {e}"));
         }
         drop(place);
     }
+}
+
+/// The API as long as its caller is admitted: whoever is removed loses the connections that are open too.
+fn still_admitted(router: axum::Router, admits: Admits, subject: Subject) -> axum::Router {
+    router.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let admitted = admits(&subject);
+        async move { if admitted { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() } }
+    }))
 }
 
 /// Counts handshakes under way per address.

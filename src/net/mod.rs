@@ -11,6 +11,7 @@
 //! - `listener`: the one tcp port. `http`: plumbing for the API on both sides.
 //! - `join`: how a node asks to be let in.
 //! - `datagram`: authenticates and frames what keepers say to each other. No I/O.
+//! - `refusals`: what is said of strangers, in a bounded way.
 //! - `random`: numbers that nobody can guess.
 
 pub mod datagram;
@@ -21,6 +22,7 @@ pub mod join;
 pub mod listener;
 pub mod peers;
 pub mod random;
+pub mod refusals;
 pub mod socket_path;
 mod sockets;
 pub mod tls;

@@ -7,7 +7,7 @@
 //! - [`peers`]: the port through which consensus talks to other nodes.
 //! - `bind`: openraft's own ports, on our parts; the only place that names its types.
 //! - [`applied`] and [`feed`]: the state the log adds up to, and its changes in log order.
-//! - [`record`]: Raft's own facts as they go on disk and wire.
+//! - [`record`]: Raft's own facts as they go on disk and wire. [`wire`]: what calls between nodes carry.
 //! - [`store`]: the durable store.
 
 pub mod applied;
@@ -23,6 +23,7 @@ mod service;
 pub mod status;
 pub mod store;
 
+pub use bind::wire;
 pub use consensus::{Consensus, DiskTime, Failure, Options, StartError, create_store, create_store_on, identity};
 pub use feed::Changes;
 pub use fit::Unfit;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pkgctl::engine::{ClusterId, NodeId};
@@ -80,10 +80,13 @@ pub struct Echo {
     /// Rings whenever a call with the body `hold` begins to wait.
     pub held: Notify,
     pub holding: AtomicUsize,
+    /// Calls so far.
+    pub calls: AtomicUsize,
 }
 
 impl PeerService for Echo {
     async fn serve(&self, from: NodeId, call: PeerCall, body: Vec<u8>) -> Vec<u8> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
         if body == b"hold" {
             self.holding.fetch_add(1, Ordering::SeqCst);
             self.held.notify_waiters();
@@ -97,7 +100,8 @@ impl PeerService for Echo {
 
 impl Echo {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { gate: Semaphore::new(0), held: Notify::new(), holding: AtomicUsize::new(0) })
+        let (holding, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { gate: Semaphore::new(0), held: Notify::new(), holding, calls })
     }
 
     /// Waits until this many calls are held.
@@ -136,8 +140,10 @@ impl JoinService for NoJoin {
 pub struct Served {
     pub address: SocketAddr,
     pub echo: Arc<Echo>,
-    /// How many connections asked whether they may come in.
-    pub asked: Arc<AtomicUsize>,
+    /// How often it was asked whether somebody may come in: at every connection and every call.
+    asked: Arc<AtomicUsize>,
+    /// The id of a node that was removed meanwhile.
+    pub removed: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -149,11 +155,12 @@ impl Served {
 
     pub fn with<J: JoinService>(credentials: Arc<Credentials>, at: &str, join: Arc<J>) -> Self {
         let (echo, asked) = (Echo::new(), Arc::new(AtomicUsize::new(0)));
-        let counter = asked.clone();
+        let (counter, removed) = (asked.clone(), Arc::new(AtomicU64::new(0)));
+        let gone = removed.clone();
         let admits = Arc::new(move |who: &Subject| {
             counter.fetch_add(1, Ordering::SeqCst);
             match who {
-                Subject::Node(id) => id.0 <= 100,
+                Subject::Node(id) => id.0 <= 100 && id.0 != gone.load(Ordering::SeqCst),
                 Subject::Client(name) => name.as_str() == "alice",
             }
         });
@@ -161,7 +168,12 @@ impl Served {
         let listener = Listener::bind(at.parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let tls = ServerTls::new(&credentials).unwrap();
-        Self { address, echo, asked, task: tokio::spawn(listener.serve(tls, doors)) }
+        Self { address, echo, asked, removed, task: tokio::spawn(listener.serve(tls, doors)) }
+    }
+
+    /// How many connections asked whether they may come in.
+    pub fn connections(&self) -> usize {
+        self.asked.load(Ordering::SeqCst) - self.echo.calls.load(Ordering::SeqCst)
     }
 
     /// Ends it and waits until every connection is closed.

@@ -8,12 +8,13 @@ use axum::routing::{get, post};
 use futures::StreamExt;
 use pkgctl::engine::NodeId;
 use pkgctl::net::http::{Endpoint, HttpError, UnixDoor, serve_unix};
-use pkgctl::net::tls::Expect;
+use pkgctl::net::tls::{Expect, Service};
+use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, mpsc};
 
-use super::cluster::{CLUSTER, Cluster, Served, router};
+use super::cluster::{CLUSTER, Cluster, Served, raw, router};
 
 struct Local {
     endpoint: Endpoint,
@@ -139,6 +140,23 @@ async fn over_tls_the_router_learns_who_asks() {
     assert!(wrong.to_string().contains("not node 4"), "{wrong}");
     let stranger = ask(Cluster::new().operator("alice"), member).await.unwrap_err();
     assert!(matches!(stranger, HttpError::Unreachable { .. }), "{stranger}");
+}
+
+#[tokio::test]
+async fn over_tls_a_node_that_is_removed_loses_the_connection_that_it_has() {
+    let cluster = Cluster::new();
+    let served = Served::node(&cluster, 2);
+    let connected = raw::connect(served.address, &[Service::Http.alpn()], Some(&cluster.node(1)), &TLS13).await;
+    let mut stream = connected.unwrap();
+    for (removed, status) in [(0, "200"), (1, "403")] {
+        served.removed.store(removed, std::sync::atomic::Ordering::SeqCst);
+        stream.write_all(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, *format!("HTTP/1.1 {status}").as_bytes());
+        let mut rest = [0; 4096];
+        let _ = stream.read(&mut rest).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ async fn rubbish_is_refused_and_the_port_goes_on() {
         }
     }
     peers(cluster.node(1)).call(NodeId(2), served.address, PeerCall::Ask, vec![], LONG).await.unwrap();
-    assert_eq!(served.asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(served.connections(), 1);
 }
 
 #[tokio::test]

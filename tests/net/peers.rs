@@ -41,7 +41,7 @@ async fn calls_one_after_another_share_a_connection() {
     for _ in 0..20 {
         ask(&peers, &served, 2, b"x").await.unwrap();
     }
-    assert_eq!(served.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(served.connections(), 1);
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn another_node_at_the_address_is_found_out() {
     let served = Served::node(&cluster, 2);
     let refused = why(ask(&peers(cluster.node(1)), &served, 9, b"x").await);
     assert!(refused.contains("it proved to be node 2, not node 9"), "{refused}");
-    assert_eq!(served.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(served.connections(), 0);
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_server_of_another_cluster_under_the_same_authority_is_found_out() {
     // And the other way round, when only the server looks.
     let served = Served::node(&ours, 2);
     assert!(knock(&served, Service::Peer, Some(&restored.node(1))).await.is_err());
-    assert_eq!(served.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(served.connections(), 0);
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn an_expired_certificate_is_refused_on_either_side() {
     let served = Served::node(&cluster, 2);
     let refused = why(ask(&peers(cluster.expired_node(1)), &served, 2, b"x").await);
     assert!(refused.contains("our certificate has expired"), "{refused}");
-    assert_eq!(served.asked.load(Ordering::SeqCst), 0);
+    assert_eq!(served.connections(), 0);
 }
 
 #[tokio::test]
@@ -138,6 +138,20 @@ async fn a_node_that_is_no_member_any_more_is_told_so_before_it_sends_anything()
     let served = Served::node(&cluster, 2);
     let refused = why(ask(&peers(cluster.node(101)), &served, 2, b"x").await);
     assert!(refused.contains("node 101 is not a member of this cluster"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_removed_loses_the_connections_that_it_has() {
+    let cluster = Cluster::new();
+    let served = Served::node(&cluster, 2);
+    let (removed, other) = (peers(cluster.node(1)), peers(cluster.node(3)));
+    ask(&removed, &served, 2, b"x").await.unwrap();
+    ask(&other, &served, 2, b"x").await.unwrap();
+    served.removed.store(1, Ordering::SeqCst);
+    let refused = ask(&removed, &served, 2, b"y").await.unwrap_err().to_string();
+    assert!(refused.contains("node 1 is not a member of this cluster"), "{refused}");
+    assert_eq!(served.echo.calls.load(Ordering::SeqCst), 2, "the call reached nobody");
+    ask(&other, &served, 2, b"y").await.unwrap();
 }
 
 /// Shakes hands as `credentials` without looking at the server, and reads the first byte of its greeting.
@@ -157,7 +171,7 @@ async fn only_a_members_certificate_opens_the_members_service() {
     let stranger = Cluster::new().node(1);
     assert!(knock(&served, Service::Peer, Some(&stranger)).await.is_err());
     assert!(knock(&served, Service::Peer, Some(&cluster.operator("alice"))).await.is_err());
-    assert_eq!(served.asked.load(Ordering::SeqCst), 1, "the others were never asked about");
+    assert_eq!(served.connections(), 1, "the others were never asked about");
 }
 
 #[tokio::test]
@@ -209,7 +223,7 @@ async fn an_answer_that_came_late_leaves_its_connection_usable() {
     for body in [b"a", b"b", b"c"] {
         assert_eq!(ask(&peers, &served, 2, body).await.unwrap()[2..], *body);
     }
-    assert!(served.asked.load(Ordering::SeqCst) <= 2);
+    assert!(served.connections() <= 2);
 }
 
 #[tokio::test]
@@ -265,7 +279,7 @@ async fn a_handshake_that_takes_longer_than_a_call_serves_the_next_call() {
         answer = peers.call(NodeId(2), address, PeerCall::Append, vec![], LONG) => drop(answer.unwrap()),
         ended = pass_on => panic!("the connection ended: {ended:?}"),
     }
-    assert_eq!(served.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(served.connections(), 1);
 }
 
 #[tokio::test]

@@ -78,6 +78,13 @@ impl Message<'_> {
         let code = self.payload.first_chunk().map_or(libc::EBADMSG, |code| i32::from_ne_bytes(*code).saturating_neg());
         Some((code != 0).then(|| Errno::from_raw(code)))
     }
+
+    /// The message as a value of its protocol; none when this program cannot read it.
+    pub fn value<I: NetlinkDeserializable>(&self) -> Option<I> {
+        let mut header = NetlinkHeader::default();
+        header.message_type = self.kind;
+        I::deserialize(&header, self.payload).ok()
+    }
 }
 
 /// An open netlink socket in the network namespace of the thread that opened it.
@@ -183,7 +190,7 @@ impl Socket {
                 Err(e) => return Err(transport(what, "receive", &e)),
             }
         }
-        walk(&self.buffer, what, each)?;
+        messages(&self.buffer, what, each)?;
         Ok(true)
     }
 
@@ -252,11 +259,7 @@ impl Socket {
                 match message.kind {
                     NLMSG_DONE => done = true,
                     NLMSG_NOOP => {}
-                    kind => {
-                        let mut header = NetlinkHeader::default();
-                        header.message_type = kind;
-                        found.extend(I::deserialize(&header, message.payload).ok());
-                    }
+                    _ => found.extend(message.value::<I>()),
                 }
                 Ok(())
             })?;
@@ -292,7 +295,11 @@ pub fn encode<I: NetlinkSerializable + Into<NetlinkPayload<I>>>(message: I, flag
     bytes
 }
 
-fn walk(
+/// Calls `each` for every message of a datagram.
+///
+/// # Errors
+/// A message is cut off, or what `each` says.
+pub fn messages(
     mut rest: &[u8],
     what: &str,
     mut each: impl FnMut(Message<'_>) -> Result<(), NetlinkError>,
@@ -338,13 +345,13 @@ mod tests {
             bytes.resize(bytes.len().next_multiple_of(4), 0);
         }
         let mut seen = Vec::new();
-        walk(&bytes, "test", |m| {
+        messages(&bytes, "test", |m| {
             seen.push((m.kind, m.seq, m.port, m.payload.to_vec()));
             Ok(())
         })
         .unwrap();
         assert_eq!(seen, [(16, 7, 9, vec![1, 2, 3]), (17, 7, 9, vec![])]);
-        assert!(walk(&bytes[..bytes.len() - 3], "test", |_| Ok(())).is_err());
+        assert!(messages(&bytes[..bytes.len() - 3], "test", |_| Ok(())).is_err());
     }
 
     #[test]

@@ -2,13 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_packet_core::{NetlinkDeserializable, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
 use super::NetlinkError;
 use super::route::{Address, Link, address_of, link_of};
-use super::socket::{Protocol, Socket};
+use super::socket::{Message, Protocol, Socket};
 
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
@@ -60,11 +59,7 @@ impl RouteWatch {
         let mut changes = Vec::new();
         loop {
             let read = self.socket.next_datagram("watch links", |message| {
-                let mut header = NetlinkHeader::default();
-                header.message_type = message.kind;
-                changes.extend(
-                    RouteNetlinkMessage::deserialize(&header, message.payload).ok().as_ref().and_then(change_of),
-                );
+                changes.extend(change_of(&message));
                 Ok(())
             });
             match read {
@@ -77,11 +72,13 @@ impl RouteWatch {
     }
 }
 
-fn change_of(message: &RouteNetlinkMessage) -> Option<Change> {
-    match message {
-        RouteNetlinkMessage::NewLink(_) => link_of(message).map(Change::Link),
+/// What a message of the subscription says; none for what is not asked about.
+pub fn change_of(message: &Message<'_>) -> Option<Change> {
+    let message = message.value()?;
+    match &message {
+        RouteNetlinkMessage::NewLink(_) => link_of(&message).map(Change::Link),
         RouteNetlinkMessage::DelLink(m) => Some(Change::LinkGone { index: m.header.index }),
-        RouteNetlinkMessage::DelAddress(_) => address_of(message).map(Change::AddressGone),
+        RouteNetlinkMessage::DelAddress(_) => address_of(&message).map(Change::AddressGone),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::Signal;
 
+use super::links::Received;
 use super::turn::{Daemon, Source};
 use crate::host::systemd::Systemd;
 use crate::keeper::core::Input;
@@ -35,8 +36,11 @@ impl Daemon {
             }
             Source::Link(number) => {
                 for _ in 0..DATAGRAMS_MAX {
-                    let Some((from, message)) = self.links.receive(number) else { break };
-                    self.take(Input::Datagram { from, message });
+                    match self.links.receive(number) {
+                        Received::Message(from, message) => self.take(Input::Datagram { from, message }),
+                        Received::Dropped => {}
+                        Received::Nothing => break,
+                    }
                 }
             }
             Source::Leash(number) => {

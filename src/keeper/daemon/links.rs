@@ -19,6 +19,10 @@ pub struct Links {
     known: Option<Known>,
     sockets: Vec<Link>,
     drops: Drops,
+    /// What of it was told.
+    told: Drops,
+    /// The last drop, and where it came from.
+    dropped: Option<(Dropped, SocketAddr)>,
     /// Where the last datagram came from, for answers to nodes without an id.
     last: Option<(usize, SocketAddr)>,
 }
@@ -102,37 +106,58 @@ impl Links {
         }
     }
 
-    /// The next authentic datagram of a socket; none when there is no more.
-    pub fn receive(&mut self, number: usize) -> Option<(NodeId, Message)> {
-        loop {
-            let socket = self.sockets.get(number)?.socket.as_ref()?;
-            // One byte more than allowed, so that a longer one is told apart.
-            let mut buffer = [0; MAX_BYTES + 1];
-            let (bytes, from) = match socket.recv_from(&mut buffer) {
-                Ok(received) => received,
-                // An earlier send was refused by the other host: says nothing about what waits here.
-                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => continue,
-                Err(_) => return None,
-            };
-            let known = self.known.as_ref()?;
-            match datagram::open(&known.keys, known.cluster, known.node, &buffer[..bytes]) {
-                Ok(received) => {
-                    self.last = Some((number, from));
-                    return Some(received);
-                }
-                Err(why) => self.drop(why, from),
+    /// The next datagram of a socket. One call takes one datagram, whatever it is, so that the caller's bound is one on
+    /// a stranger's flood as well.
+    pub fn receive(&mut self, number: usize) -> Received {
+        let Some(socket) = self.sockets.get(number).and_then(|link| link.socket.as_ref()) else {
+            return Received::Nothing;
+        };
+        // One byte more than allowed, so that a longer one is told apart.
+        let mut buffer = [0; MAX_BYTES + 1];
+        let (bytes, from) = match socket.recv_from(&mut buffer) {
+            Ok(received) => received,
+            // An earlier send was refused by the other host: says nothing about what waits here.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => return Received::Dropped,
+            Err(_) => return Received::Nothing,
+        };
+        let Some(known) = &self.known else { return Received::Nothing };
+        match datagram::open(&known.keys, known.cluster, known.node, &buffer[..bytes]) {
+            Ok((node, message)) => {
+                self.last = Some((number, from));
+                Received::Message(node, message)
+            }
+            Err(why) => {
+                self.drops.count(why);
+                self.dropped = Some((why, from));
+                Received::Dropped
             }
         }
     }
 
-    /// Counts it, and says so ever less often.
-    fn drop(&mut self, why: Dropped, from: SocketAddr) {
-        self.drops.count(why);
-        let total = self.drops.total();
-        if total.is_power_of_two() {
-            tracing::warn!("{total} datagrams dropped so far; the last one, from {from}: {why}");
-        }
+    /// What was dropped since the last call, in one line for people.
+    pub fn drops_to_tell(&mut self) -> Option<String> {
+        let new = self.drops.since(&self.told);
+        let (why, from) = self.dropped.filter(|_| new.total() > 0)?;
+        self.told = self.drops;
+        let each: Vec<String> = new.counts().map(|(why, count)| format!("{count} {why}")).collect();
+        Some(format!(
+            "{} datagrams were dropped ({}), {} since the start; the last one, from {from}: {why}",
+            new.total(),
+            each.join(", "),
+            self.drops.total()
+        ))
     }
+}
+
+/// What waited on a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Nothing.
+    Nothing,
+    /// Something that is not for the core.
+    Dropped,
+    /// An authentic message of that node.
+    Message(NodeId, Message),
 }
 
 /// A socket of exactly that address, whether its interface is up already or not.
@@ -175,7 +200,13 @@ mod tests {
     fn wait(links: &mut Links, number: usize) -> (NodeId, Message) {
         let mut fds = [nix::poll::PollFd::new(links.sockets().nth(number).unwrap().1, nix::poll::PollFlags::POLLIN)];
         nix::poll::poll(&mut fds, 5000u16).unwrap();
-        links.receive(number).expect("a datagram within five seconds")
+        loop {
+            match links.receive(number) {
+                Received::Message(from, message) => return (from, message),
+                Received::Dropped => {}
+                Received::Nothing => panic!("no datagram within five seconds"),
+            }
+        }
     }
 
     #[test]
@@ -198,6 +229,64 @@ mod tests {
         one.send(NodeId(2), &Message::Ping { nonce: Nonce(3) });
         assert_eq!(wait(&mut two, 0).0, NodeId(1));
         assert_eq!(two.drops.total(), 4);
+        let line = two.drops_to_tell().unwrap();
+        assert!(line.contains("4 datagrams were dropped (1 not a pkgctl datagram, 2 too short"), "{line}");
+        assert_eq!(two.drops_to_tell(), None, "it is told once");
+    }
+
+    #[test]
+    fn a_flood_of_garbage_is_taken_one_by_one_so_that_the_loops_bound_holds() {
+        let (_one, mut two) = pair();
+        let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..3 {
+            stranger.send_to(b"PKGD", two.sockets[0].address).unwrap();
+        }
+        for taken in 1..=3 {
+            assert_eq!(two.receive(0), Received::Dropped);
+            assert_eq!(two.drops.total(), taken);
+        }
+        assert_eq!(two.receive(0), Received::Nothing);
+    }
+
+    /// Sends datagrams to node 2 and counts which of them are taken.
+    fn taken(two: &mut Links, datagrams: &[Vec<u8>]) -> usize {
+        let to = two.sockets[0].address;
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for bytes in datagrams {
+            sender.send_to(bytes, to).unwrap();
+        }
+        let received = datagrams.iter().map(|_| two.receive(0));
+        received.filter(|received| matches!(received, Received::Message(..))).count()
+    }
+
+    #[test]
+    fn recorded_reflected_and_redirected_datagrams_are_told_from_replayed_ones() {
+        let (one, mut two) = pair();
+        let ping = Message::Ping { nonce: Nonce(3) };
+        let keys = |secret| Keys::new(&[(1, DatagramKey([secret; 32]))].into());
+        let sealed = |secret, cluster, from, to| datagram::seal(&keys(secret), ClusterId(cluster), from, to, &ping);
+        let (first, second) = (NodeId(1), NodeId(2));
+        let recorded = sealed(7, 5, first, second);
+        let others = [
+            sealed(7, 5, second, first),
+            sealed(7, 5, first, NodeId(3)),
+            sealed(7, 6, first, second),
+            sealed(8, 5, first, second),
+        ];
+        assert_eq!(taken(&mut two, &others), 0, "reflected, for another voter, of another cluster, with another key");
+        assert_eq!(taken(&mut two, &[recorded.clone(), recorded.clone()]), 2, "a replay is what the rules bear");
+        let configured = |keys| Configuration {
+            cluster: ClusterId(5),
+            node: second,
+            profile: Profile::Default,
+            keys,
+            peers: BTreeMap::from([(second, vec![two.sockets[0].address])]),
+        };
+        let rotated = configured([(2, DatagramKey([9; 32]))].into());
+        two.configure(rotated);
+        two.bind();
+        assert_eq!(taken(&mut two, &[recorded]), 0, "with its key gone, what was recorded under it is worth nothing");
+        drop(one);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::engine::HolderTime;
 use crate::host::clock::Clock;
 use crate::keeper::core::{Core, Effect, Input, Now, ProgramEvent, Settings};
 
+/// Time between two lines about datagrams that were dropped.
+const DROPS_EVERY: Duration = Duration::from_secs(10);
 /// Descriptors that are ready, taken at one time.
 const READY_MAX: usize = 64;
 /// Time between two attempts to bind an address.
@@ -87,6 +89,8 @@ pub(super) struct Daemon {
     skew_ppm: Option<i32>,
     /// When it is looked whether the socket still has its name.
     look_at: HolderTime,
+    /// When it is looked whether there is something to tell of datagrams that were dropped.
+    drops_at: HolderTime,
     /// Why it has lost its name, as told.
     nameless: Option<String>,
     done: bool,
@@ -121,6 +125,7 @@ impl Daemon {
             bind_at: None,
             skew_ppm: None,
             look_at: HolderTime::default(),
+            drops_at: HolderTime::default(),
             nameless: None,
             done: false,
         };
@@ -156,6 +161,7 @@ impl Daemon {
             self.bind_again();
             self.mind_skew();
             self.mind_socket();
+            self.mind_drops();
             self.shown.turned(self.leased, self.leashes.count());
         }
         tracing::info!("keeper ends, with everything down");
@@ -340,6 +346,18 @@ impl Daemon {
             ));
         }
         self.nameless = lost;
+    }
+
+    /// One line per interval, however many there were.
+    fn mind_drops(&mut self) {
+        let now = self.clock.now().holder;
+        if now < self.drops_at {
+            return;
+        }
+        self.drops_at = now + DROPS_EVERY;
+        if let Some(line) = self.links.drops_to_tell() {
+            tracing::warn!("{line}");
+        }
     }
 
     fn note(&mut self, text: String) {

@@ -24,11 +24,11 @@ mod launch;
 mod log;
 mod namespace;
 mod process;
-mod wire;
 
 pub mod events;
 pub mod fault;
 pub mod tether;
+pub mod wire;
 
 pub use events::{End, LeashEvent};
 pub use fault::{ExecFault, ExecStep, LeashError, SetupStep};

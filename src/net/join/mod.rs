@@ -143,10 +143,12 @@ pub trait JoinService: Send + Sync + 'static {
 /// Joiner to member.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ToMember {
+pub enum ToMember {
+    /// The first message.
     Ask(JoinRequest),
     /// The keeper's answer to the sealed ping, if any came.
     Seen {
+        /// As it came.
         pong: Option<Vec<u8>>,
     },
 }
@@ -154,15 +156,20 @@ enum ToMember {
 /// Member to joiner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ToJoiner {
+pub enum ToJoiner {
     /// Your ports are being probed; send `ping` to `keeper` by udp, from your own port, and return the answer.
     Probe {
+        /// Where the member's keeper answers.
         keeper: SocketAddr,
+        /// As it is to be sent.
         ping: Vec<u8>,
     },
+    /// It does not come in.
     Refused {
+        /// The sentence for the operator.
         why: String,
     },
+    /// It is in.
     Welcome(Welcome),
 }
 
@@ -214,7 +221,7 @@ fn probe(nonce: Nonce) -> [u8; PROBE_BYTES] {
 }
 
 /// The answer to a probe: magic and a MAC of the probe under the joiner's proof nonce; none if it is no probe.
-fn answer_to(probe: &[u8], proof: Nonce) -> Option<[u8; PROBE_BYTES]> {
+pub fn answer_to(probe: &[u8], proof: Nonce) -> Option<[u8; PROBE_BYTES]> {
     if probe.len() != PROBE_BYTES || !probe.starts_with(&PROBE_MAGIC) {
         return None;
     }

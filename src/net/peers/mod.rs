@@ -20,7 +20,7 @@ use link::Link;
 mod link;
 mod serve;
 
-pub use serve::{refuse, serve};
+pub use serve::{not_a_member, refuse, serve};
 
 /// Largest snapshot accepted, in bytes.
 pub const SNAPSHOT_MAX_BYTES: usize = 64 << 20;

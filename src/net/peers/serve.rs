@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::{limit_of, reply};
 use crate::engine::NodeId;
 use crate::net::frame::{self, FrameError};
+use crate::net::identity::Subject;
 use crate::raft::peers::{PeerCall, PeerService};
 
 /// How long a frame may take from its first byte to its last, either way.
@@ -39,7 +40,12 @@ pub async fn refuse(stream: &mut (impl AsyncWrite + Unpin), why: &str) -> Result
     in_time(frame::write(stream, reply::REFUSED, why.as_bytes())).await
 }
 
-/// Lets node `from` in and answers its requests until it closes the connection.
+/// What a node is told that is no member.
+pub fn not_a_member(who: &Subject) -> String {
+    format!("{who} is not a member of this cluster (any more)")
+}
+
+/// Lets node `from` in and answers its requests until it closes the connection, or is no member any more.
 ///
 /// # Errors
 /// Why the connection cannot go on.
@@ -47,11 +53,15 @@ pub async fn serve<P: PeerService>(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     from: NodeId,
     service: &P,
+    admitted: impl Fn() -> bool,
 ) -> Result<(), Ended> {
     in_time(frame::write(stream, reply::OK, &[])).await?;
     // Waiting for a request has no bound: idle connections are wanted, and dead peers end by keepalive.
     while let Some(header) = next(stream).await? {
         let body = in_time(frame::read_body(stream, header)).await?;
+        if !admitted() {
+            return refuse(stream, &not_a_member(&Subject::Node(from))).await;
+        }
         let call = match PeerCall::try_from(header.kind) {
             Ok(call) => call,
             Err(unknown) => {

@@ -72,7 +72,8 @@ impl RulesetWatch {
     }
 }
 
-fn concerns_us(message: &Message<'_>) -> bool {
+/// Whether a message says that one of our tables was changed.
+pub fn concerns_us(message: &Message<'_>) -> bool {
     if message.kind >> 8 != NFTABLES_SUBSYSTEM || message.kind & 0xff == NEW_GENERATION {
         return false;
     }
