@@ -14,6 +14,7 @@ type Role = fn(&[OsString]) -> ExitCode;
 /// people, because they must start fast and their arguments are nobody's interface.
 const ROLES: &[(&str, Role)] = &[
     ("leash", keeper::leash::run),
+    ("storage", keeper::storage::role::run),
     ("keeper", keeper::daemon::command::main),
     ("lab-bed", |words| lab::bed_main(&texts(words))),
     ("lab-init", |words| lab::init_main(&texts(words))),

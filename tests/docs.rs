@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pkgctl::package::parse::{self, ip, program, resource};
+use pkgctl::package::parse::{self, filesystem, ip, lun, program, resource};
 use pkgctl::package::{Millis, Package};
 
 const DEPENDENCIES: &str = include_str!("../docs/dependencies.md");
@@ -40,8 +40,11 @@ fn every_dependency_has_one_line_with_its_reason_and_what_was_rejected() {
 
 #[test]
 fn every_key_of_a_package_file_has_its_row_and_no_row_is_of_a_key_unknown() {
-    let known: BTreeSet<String> =
-        [parse::KEYS, resource::KEYS, ip::KEYS, program::KEYS].concat().iter().map(|key| format!("`{key}`")).collect();
+    let known: BTreeSet<String> = [parse::KEYS, resource::KEYS, ip::KEYS, program::KEYS, lun::KEYS, filesystem::KEYS]
+        .concat()
+        .iter()
+        .map(|key| format!("`{key}`"))
+        .collect();
     let told: BTreeSet<String> =
         rows(PACKAGE_FILE).into_iter().map(|row| row[0].clone()).filter(|key| !key.starts_with("`PKG_")).collect();
     assert_eq!(told, known);
@@ -52,7 +55,9 @@ fn the_defaults_are_the_ones_told() {
     let millis = |text: &str| text.trim_matches(['`', '"']).parse::<Millis>().unwrap();
     for key in ["start_timeout", "stop_timeout"] {
         let cell = row_of(key, 0)[2].clone();
-        let (program, ip) = cell.split_once(", for an ip ").unwrap();
+        let (others, filesystem) = cell.split_once(", for a filesystem ").unwrap();
+        let (program, ip) = others.split_once(", for an ip ").unwrap();
+        assert_eq!(millis(filesystem), resource::FILESYSTEM_TIMEOUT_DEFAULT);
         assert_eq!(millis(program), resource::PROGRAM_TIMEOUT_DEFAULT);
         assert_eq!(millis(ip), resource::IP_TIMEOUT_DEFAULT);
     }

@@ -8,7 +8,7 @@ use futures::channel::oneshot;
 use super::platform::Platform;
 use crate::keeper::protocol::{Op, Outcome, ToKeeper};
 use crate::package::{IpResource, Millis, PackageName};
-use crate::resource::{Credentials, Host, Place, ProgramSpec, Trouble};
+use crate::resource::{Credentials, Host, Place, ProgramSpec, Storage, Trouble};
 
 /// Operations under way, by id.
 #[derive(Clone, Default)]
@@ -113,6 +113,14 @@ impl<P: Platform> Host for Hands<P> {
 
     async fn program_down(&self, place: Place, signal: i32, grace: Millis) -> Result<(), Trouble> {
         self.settle(Op::StopProgram { place, signal, grace }).await.map(|_| ())
+    }
+
+    async fn storage_up(&self, place: Place, storage: Storage) -> Result<(), Trouble> {
+        self.settle(Op::StartStorage { place, storage }).await.map(|_| ())
+    }
+
+    async fn storage_down(&self, place: Place, within: Millis) -> Result<(), Trouble> {
+        self.settle(Op::StopStorage { place, within }).await.map(|_| ())
     }
 
     fn credentials(&self, user: &str) -> Result<Credentials, Trouble> {

@@ -273,7 +273,7 @@ impl<P: Platform> Brain<P> {
 
 fn ended(what: &RunningKind) -> Option<Exit> {
     match what {
-        RunningKind::Ip(_) => None,
+        RunningKind::Ip(_) | RunningKind::Storage(_) => None,
         RunningKind::Program { exited, .. } => *exited,
     }
 }

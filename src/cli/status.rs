@@ -87,7 +87,8 @@ async fn one(client: &Client, out: &Out, package: &PackageName) -> Result<(), Fa
         .map(|r| {
             let kind = &r.resource.kind;
             let name = r.resource.name.to_string();
-            vec![name, kind.word().to_owned(), state(r.state).to_owned(), guarantee(kind).to_owned(), r.detail.clone()]
+            let guarantee = guarantee(&detail.definition, &r.resource).to_owned();
+            vec![name, kind.word().to_owned(), state(r.state).to_owned(), guarantee, r.detail.clone()]
         })
         .collect();
     out.table(&["RESOURCE", "KIND", "STATE", "GUARANTEE", "DETAIL"], &resources);

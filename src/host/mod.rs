@@ -1,5 +1,6 @@
 //! The operating system, and nowhere else.
 //!
+//! - [`block`], [`mounts`]: block devices and what is mounted of them.
 //! - [`clock`]: the one place that reads clocks.
 //! - [`sched`]: real-time scheduling, locked memory, protection from the OOM killer, and their reset for programs.
 //! - [`process`]: processes held by descriptor, so that a number that was used again is never signalled.
@@ -15,9 +16,11 @@
 //! - [`tap`]: the packet socket that carries them.
 
 pub mod arp;
+pub mod block;
 pub mod clock;
 pub mod keeper_link;
 pub mod kill_timer;
+pub mod mounts;
 pub mod nd;
 pub mod netlink;
 pub mod packets;

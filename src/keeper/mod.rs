@@ -6,6 +6,7 @@
 //! - [`leash`]: what ends a program with its lease, whatever happens to this process.
 //! - [`guard`]: the bookkeeping of lease elements in the kernel, pure.
 //! - [`ip`]: the address worker: takes floating addresses over, guards them, gives them up.
+//! - [`storage`]: takes LUNs and mounts filesystems, each in a process of its own.
 //! - [`link`]: the agent's end of its link to the keeper.
 //! - `protocol`: what agent and keeper say to each other on `<run>/keeper.sock`.
 
@@ -16,3 +17,4 @@ pub mod ip;
 pub mod leash;
 pub mod link;
 pub mod protocol;
+pub mod storage;

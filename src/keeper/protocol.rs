@@ -12,7 +12,7 @@ use crate::engine::lease::Learn;
 use crate::engine::state::{DatagramKey, Watchdog};
 use crate::engine::{ClusterId, Incarnation, NodeId, Nonce, Profile, SessionId, SetId, Token};
 use crate::package::{IpResource, Millis, PackageName};
-pub use crate::resource::{Credentials, Place, ProgramSpec};
+pub use crate::resource::{Credentials, Place, ProgramSpec, Storage};
 
 /// Version of this protocol.
 pub const VERSION: u32 = 1;
@@ -122,6 +122,20 @@ pub enum Op {
         signal: i32,
         /// How long to wait for it.
         grace: Millis,
+    },
+    /// Take a LUN for the ownership, or mount a filesystem.
+    StartStorage {
+        /// Which resource.
+        place: Place,
+        /// Which LUN or filesystem.
+        storage: Storage,
+    },
+    /// Unmount a filesystem, or give a LUN up; done when its device is free on this node.
+    StopStorage {
+        /// Which resource.
+        place: Place,
+        /// After this long it is answered that it is not done; it goes on nevertheless.
+        within: Millis,
     },
     /// Record the token as released with everything of the package down (rule 20); refused while anything is up.
     Release {
@@ -276,6 +290,8 @@ pub struct Running {
 pub enum RunningKind {
     /// An address.
     Ip(IpResource),
+    /// A LUN or filesystem.
+    Storage(Storage),
     /// A program: its main process as the host sees it.
     Program {
         /// Process id on the host.

@@ -1,21 +1,61 @@
-//! What two packages cannot both have: the same floating address.
+//! What two packages cannot both have: the same floating address, device or mount point.
 
+use std::fmt;
 use std::net::IpAddr;
 
+use super::storage::overlap;
 use super::{Kind, Package, PackageName, ResourceName};
 
-/// An address that two packages would answer on. They run on different nodes, so both would be right and clients lost.
+/// Something that one package alone can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// A floating address.
+    Address(IpAddr),
+    /// A block device, and every partition of it.
+    Device(String),
+    /// A mount point.
+    Mount(String),
+}
+
+impl Claim {
+    fn clashes(&self, other: &Claim) -> bool {
+        match (self, other) {
+            (Claim::Device(one), Claim::Device(other)) => overlap(one, other),
+            (Claim::Address(_) | Claim::Mount(_) | Claim::Device(_), _) => self == other,
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Claim::Address(_) => "address",
+            Claim::Device(_) => "device",
+            Claim::Mount(_) => "mount point",
+        }
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Claim::Address(address) => address.fmt(f),
+            Claim::Device(path) | Claim::Mount(path) => path.fmt(f),
+        }
+    }
+}
+
+/// What two packages both claim. They run on different nodes, so both would be right: clients would be lost between two
+/// answers, and a filesystem mounted twice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{address} of resource '{resource}' is the address of '{other_resource}' in package '{other}' already: \
-     give one of them another address, or delete the package that has it"
+    "{claim} of resource '{resource}' is the {} of '{other_resource}' in package '{other}' already: \
+     give one of them another {}, or delete the package that has it", claim.word(), claim.word()
 )]
 pub struct Conflict {
-    /// The address.
-    pub address: IpAddr,
+    /// What is claimed twice.
+    pub claim: Claim,
     /// The resource of the package asked about.
     pub resource: ResourceName,
-    /// The package that has the address already.
+    /// The package that has it already.
     pub other: PackageName,
     /// Its resource.
     pub other_resource: ResourceName,
@@ -26,11 +66,12 @@ pub struct Conflict {
 pub fn conflicts<'p>(package: &Package, others: impl IntoIterator<Item = &'p Package>) -> Vec<Conflict> {
     let others: Vec<&Package> = others.into_iter().filter(|other| other.name != package.name).collect();
     let mut found = Vec::new();
-    for (resource, address) in addresses(package) {
+    for (resource, claim) in claims(package) {
         for other in &others {
-            let same = addresses(other).filter(|(_, taken)| *taken == address);
-            found.extend(same.map(|(other_resource, _)| Conflict {
-                address,
+            // A device may be claimed by a lun and its filesystem there; one of them says it all.
+            let clash = claims(other).into_iter().find(|(_, taken)| claim.clashes(taken));
+            found.extend(clash.map(|(other_resource, _)| Conflict {
+                claim: claim.clone(),
                 resource: resource.clone(),
                 other: other.name.clone(),
                 other_resource: other_resource.clone(),
@@ -40,11 +81,24 @@ pub fn conflicts<'p>(package: &Package, others: impl IntoIterator<Item = &'p Pac
     found
 }
 
+fn claims(package: &Package) -> Vec<(&ResourceName, Claim)> {
+    let of = |kind: &Kind| match kind {
+        Kind::Ip(ip) => vec![Claim::Address(ip.address)],
+        Kind::Program(_) => vec![],
+        Kind::Lun(lun) => vec![Claim::Device(lun.device.clone())],
+        Kind::Filesystem(filesystem) => {
+            vec![Claim::Device(filesystem.device.clone()), Claim::Mount(filesystem.mount.clone())]
+        }
+    };
+    let all = package.resources.iter();
+    all.flat_map(|resource| of(&resource.kind).into_iter().map(|claim| (&resource.name, claim))).collect()
+}
+
 /// Its floating addresses, each with its resource.
 pub fn addresses(package: &Package) -> impl Iterator<Item = (&ResourceName, IpAddr)> {
     package.resources.iter().filter_map(|resource| match &resource.kind {
         Kind::Ip(ip) => Some((&resource.name, ip.address)),
-        Kind::Program(_) => None,
+        Kind::Program(_) | Kind::Lun(_) | Kind::Filesystem(_) => None,
     })
 }
 
@@ -79,5 +133,29 @@ mod tests {
         let taken = [package("b", &["fd00::1/64"]), package("c", &["fd00:0::1/64"])];
         let others: Vec<_> = conflicts(&package("a", &["fd00::1/64"]), &taken).into_iter().map(|c| c.other).collect();
         assert_eq!(others.iter().map(PackageName::as_str).collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    fn stored(name: &str, device: &str, mount: &str) -> Package {
+        let lun = format!("[[resource]]\nkind = \"lun\"\ndevice = \"{device}\"\n");
+        let on = format!("device = \"{device}-part1\"\nmount = \"{mount}\"\ntype = \"ext4\"\n");
+        let text = format!("name = \"{name}\"\nnodes = [\"n1\"]\n{lun}[[resource]]\nkind = \"filesystem\"\n{on}");
+        parse(name, &text).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn one_device_or_mount_point_in_two_packages_is_a_conflict() {
+        let (a, b) = (stored("a", "/dev/disk/by-id/x", "/srv/x"), stored("b", "/dev/disk/by-id/y", "/srv/x"));
+        let told: Vec<String> = conflicts(&a, [&b]).iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("/srv/x of resource 'filesystem' is the mount point of 'filesystem'"),
+            "{}",
+            told[0]
+        );
+        let c = stored("c", "/dev/disk/by-id/x", "/srv/z");
+        let claims: Vec<Claim> = conflicts(&a, [&c]).into_iter().map(|c| c.claim).collect();
+        let device = |path: &str| Claim::Device(path.to_owned());
+        assert_eq!(claims, [device("/dev/disk/by-id/x"), device("/dev/disk/by-id/x-part1")], "and its partition");
+        assert_eq!(conflicts(&a, [&stored("d", "/dev/disk/by-id/z", "/srv/z")]), []);
     }
 }

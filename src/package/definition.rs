@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Millis, NodeName, PackageName, ResourceName};
+use super::{FilesystemResource, LunResource, Millis, NodeName, PackageName, ResourceName};
 
 /// An ordered list of resources that runs on one node at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,10 @@ pub enum Kind {
     Ip(IpResource),
     /// A program run under a leash.
     Program(ProgramResource),
+    /// A LUN, reserved for the owner.
+    Lun(LunResource),
+    /// A filesystem, mounted on the owner.
+    Filesystem(FilesystemResource),
 }
 
 impl Kind {
@@ -51,6 +55,8 @@ impl Kind {
         match self {
             Kind::Ip(_) => "ip",
             Kind::Program(_) => "program",
+            Kind::Lun(_) => "lun",
+            Kind::Filesystem(_) => "filesystem",
         }
     }
 }

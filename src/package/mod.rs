@@ -8,13 +8,15 @@ pub mod file;
 pub mod name;
 pub mod parse;
 pub mod problem;
+pub mod storage;
 pub mod text;
 pub mod units;
 
-pub use conflict::{Conflict, addresses, conflicts};
+pub use conflict::{Claim, Conflict, addresses, conflicts};
 pub use definition::{IpResource, Kind, Package, ProgramResource, Resource};
 pub use name::{BadName, NodeName, PackageName, ResourceName};
 pub use parse::parse;
 pub use problem::{Problem, Problems};
+pub use storage::{FilesystemResource, LunResource, is_fenced};
 pub use text::{check, diff, restart_needed, to_toml};
 pub use units::Millis;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use toml::Value;
 
 use super::parse::{parse_definition, signal};
-use super::{Kind, Package, ProgramResource, Resource};
+use super::{FilesystemResource, Kind, LunResource, Package, ProgramResource, Resource};
 
 /// The definition as a file, with every default written out. [`parse`] reads the same definition back.
 pub fn to_toml(package: &Package) -> String {
@@ -41,6 +41,8 @@ fn write_resource(out: &mut String, resource: &Resource) {
             line(out, "device", ip.device.as_str());
         }
         Kind::Program(program) => write_program(out, program),
+        Kind::Lun(lun) => write_lun(out, lun),
+        Kind::Filesystem(filesystem) => write_filesystem(out, filesystem),
     }
     line(out, "start_timeout", resource.start_timeout.to_string());
     line(out, "stop_timeout", resource.stop_timeout.to_string());
@@ -58,6 +60,21 @@ fn write_program(out: &mut String, program: &ProgramResource) {
     line(out, "stop_signal", signal::word(program.stop_signal));
     line(out, "restarts", i64::from(program.restarts));
     line(out, "restart_window", program.restart_window.to_string());
+}
+
+fn write_lun(out: &mut String, lun: &LunResource) {
+    line(out, "device", lun.device.as_str());
+    line(out, "abort", lun.abort);
+    line(out, "preempt_foreign", lun.preempt_foreign);
+}
+
+fn write_filesystem(out: &mut String, filesystem: &FilesystemResource) {
+    line(out, "device", filesystem.device.as_str());
+    line(out, "mount", filesystem.mount.as_str());
+    line(out, "type", filesystem.filesystem.as_str());
+    line(out, "options", filesystem.options.clone());
+    line(out, "fsck", filesystem.fsck);
+    line(out, "unfenced", filesystem.unfenced);
 }
 
 fn line(out: &mut String, key: &str, value: impl Into<Value>) {
@@ -94,8 +111,8 @@ fn same_order(old: &Package, new: &Package) -> bool {
     old.resources.iter().map(|r| &r.name).eq(new.resources.iter().map(|r| &r.name))
 }
 
-/// Whether a resource that runs by one definition runs by the other too. Timeouts, the stop signal and the restart
-/// policy take effect without a restart.
+/// Whether a resource that runs by one definition runs by the other too. Timeouts, the stop signal, the restart policy,
+/// and what matters only when a LUN is taken or a filesystem mounted take effect without a restart.
 pub fn runs_alike(was: &Resource, is: &Resource) -> bool {
     match (&was.kind, &is.kind) {
         (Kind::Ip(was), Kind::Ip(is)) => was == is,
@@ -105,7 +122,14 @@ pub fn runs_alike(was: &Resource, is: &Resource) -> bool {
                 && was.working_directory == is.working_directory
                 && was.environment == is.environment
         }
-        (Kind::Ip(_), Kind::Program(_)) | (Kind::Program(_), Kind::Ip(_)) => false,
+        (Kind::Lun(was), Kind::Lun(is)) => was.device == is.device,
+        (Kind::Filesystem(was), Kind::Filesystem(is)) => {
+            was.device == is.device
+                && was.mount == is.mount
+                && was.filesystem == is.filesystem
+                && was.options == is.options
+        }
+        (Kind::Ip(_) | Kind::Program(_) | Kind::Lun(_) | Kind::Filesystem(_), _) => false,
     }
 }
 

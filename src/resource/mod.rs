@@ -2,18 +2,20 @@
 //! narrow port to the host.
 //!
 //! - [`port`]: what a kind may ask of the host.
-//! - `ip`, `program`: the kinds.
+//! - `ip`, `program`, `lun`, `filesystem`: the kinds.
 //! - [`reservation`]: how a LUN is taken from an older ownership, and what a device is asked for it.
 
+pub mod filesystem;
 pub mod ip;
+pub mod lun;
 pub mod port;
 pub mod program;
 pub mod reservation;
 
-pub use port::{Credentials, Host, Place, ProgramSpec, Trouble};
+pub use port::{Credentials, Host, Place, ProgramSpec, Storage, Trouble};
 
 use crate::engine::{SessionId, Token};
-use crate::package::{Kind, NodeName, PackageName, Resource};
+use crate::package::{Kind, NodeName, Package, PackageName, Resource, is_fenced};
 
 /// One resource of one ownership on one node.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub async fn start<H: Host>(host: &H, target: &Target) -> Result<String, Trouble
     match &target.resource.kind {
         Kind::Ip(ip) => ip::start(host, target, ip).await,
         Kind::Program(program) => program::start(host, target, program).await,
+        Kind::Lun(lun) => lun::start(host, target, lun).await,
+        Kind::Filesystem(filesystem) => filesystem::start(host, target, filesystem).await,
     }
 }
 
@@ -60,7 +64,7 @@ pub async fn start<H: Host>(host: &H, target: &Target) -> Result<String, Trouble
 pub async fn open<H: Host>(host: &H, target: &Target) -> Result<String, Trouble> {
     match &target.resource.kind {
         Kind::Ip(ip) => ip::open(host, target, ip).await,
-        Kind::Program(_) => Ok(String::new()),
+        Kind::Program(_) | Kind::Lun(_) | Kind::Filesystem(_) => Ok(String::new()),
     }
 }
 
@@ -72,12 +76,18 @@ pub async fn stop<H: Host>(host: &H, target: &Target) -> Result<String, Trouble>
     match &target.resource.kind {
         Kind::Ip(_) => ip::stop(host, target).await,
         Kind::Program(program) => program::stop(host, target, program).await,
+        Kind::Lun(_) => lun::stop(host, target).await,
+        Kind::Filesystem(_) => filesystem::stop(host, target).await,
     }
 }
 
-/// What enforces the end of the lease for this kind, in one word: `kernel`, `storage`, `keeper` or `none`.
-pub fn guarantee(kind: &Kind) -> &'static str {
-    match kind {
+/// What enforces the end of the lease for this resource of its package, in one word: `kernel`, `storage`, `keeper` or
+/// `none`. The keeper unmounts what is not fenced, but a frozen keeper would not.
+pub fn guarantee(package: &Package, resource: &Resource) -> &'static str {
+    match &resource.kind {
         Kind::Ip(_) | Kind::Program(_) => "kernel",
+        Kind::Lun(_) => "storage",
+        Kind::Filesystem(_) if is_fenced(package, resource) => "storage",
+        Kind::Filesystem(_) => "none",
     }
 }

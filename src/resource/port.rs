@@ -6,7 +6,7 @@ use std::future::Future;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{SessionId, Token};
-use crate::package::{IpResource, Millis, PackageName, ResourceName};
+use crate::package::{FilesystemResource, IpResource, LunResource, Millis, PackageName, ResourceName};
 
 /// Which resource of which ownership an operation is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,6 +35,16 @@ pub struct ProgramSpec {
     pub environment: BTreeMap<String, String>,
     /// File that stdout and stderr are appended to.
     pub log: String,
+}
+
+/// What the keeper takes and mounts, and gives up with the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// A LUN.
+    Lun(LunResource),
+    /// A filesystem.
+    Filesystem(FilesystemResource),
 }
 
 /// Whom a program runs as.
@@ -80,6 +90,13 @@ pub trait Host: Clone + Send + Sync + 'static {
         signal: i32,
         grace: Millis,
     ) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// Takes a LUN, or mounts a filesystem.
+    fn storage_up(&self, place: Place, storage: Storage) -> impl Future<Output = Result<(), Trouble>> + Send;
+
+    /// Gives a LUN up, or unmounts a filesystem; done means that its device is free on this node. After `within` an
+    /// answer comes that it is not done yet.
+    fn storage_down(&self, place: Place, within: Millis) -> impl Future<Output = Result<(), Trouble>> + Send;
 
     /// Looks a user up by name or number.
     ///

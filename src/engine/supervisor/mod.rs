@@ -350,7 +350,7 @@ impl Slot {
     fn opens(&self) -> bool {
         match &self.resource.kind {
             Kind::Ip(_) => true,
-            Kind::Program(_) => false,
+            Kind::Program(_) | Kind::Lun(_) | Kind::Filesystem(_) => false,
         }
     }
 
@@ -364,7 +364,7 @@ impl Slot {
     /// The pause before it is restarted in place, if that is allowed; only programs are restarted.
     fn may_restart(&mut self, now: VoterTime) -> Option<Duration> {
         match &self.resource.kind {
-            Kind::Ip(_) => None,
+            Kind::Ip(_) | Kind::Lun(_) | Kind::Filesystem(_) => None,
             Kind::Program(program) => self.restarts.allow(program.restarts, program.restart_window.duration(), now),
         }
     }

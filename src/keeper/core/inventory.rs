@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::address::{Address, Step, Until};
 use super::limits::{ITEMS_MAX, SIGTERM, TEARDOWN_GRACE};
 use super::outbox::Outbox;
-use super::ports::{AddressEvent, Effect, ProgramEvent};
+use super::ports::{AddressEvent, Effect, ProgramEvent, StorageEvent};
 use super::program::{Asker, End, Program};
+use super::storage::Storage;
 use super::waiter::Waiter;
 use crate::engine::HolderTime;
 use crate::keeper::protocol::{FromKeeper, Outcome, Place, ProgramSpec, Running};
+use crate::keeper::storage::Task;
 use crate::package::{IpResource, Millis, PackageName, ResourceName};
 
 /// What is up.
@@ -31,6 +33,17 @@ struct Item {
 enum Body {
     Program(Program),
     Address(Address),
+    Storage(Storage),
+}
+
+impl Body {
+    fn word(&self) -> &'static str {
+        match self {
+            Body::Program(_) => "a program",
+            Body::Address(_) => "an address",
+            Body::Storage(_) => "storage",
+        }
+    }
 }
 
 impl Inventory {
@@ -46,7 +59,7 @@ impl Inventory {
         if let Some(here) = self.occupied(&place) {
             let answer = match &mut here.body {
                 Body::Program(program) => program.start_again(waiter),
-                Body::Address(_) => Some(refused(format!("'{}' is an address here", place.resource))),
+                other @ (Body::Address(_) | Body::Storage(_)) => Some(is_another(&place, other)),
             };
             return answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
         }
@@ -60,12 +73,42 @@ impl Inventory {
         if let Some(here) = self.occupied(&place) {
             let answer = match &mut here.body {
                 Body::Address(address) => address.start_again(until, waiter),
-                Body::Program(_) => Some(refused(format!("'{}' is a program here", place.resource))),
+                other @ (Body::Program(_) | Body::Storage(_)) => Some(is_another(&place, other)),
             };
             return answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
         }
         if self.add(&place, Body::Address(Address::starting(ip.clone(), until, waiter)), waiter, out) {
             out.push(Effect::StartAddress { place, ip });
+        }
+    }
+
+    /// Takes a LUN or mounts a filesystem, or finds it there (L18). The caller has checked the place's right to start.
+    pub fn start_storage(&mut self, place: Place, task: Task, waiter: Waiter, deadline: HolderTime, out: &mut Outbox) {
+        if let Some(here) = self.occupied(&place) {
+            let answer = match &mut here.body {
+                Body::Storage(storage) => storage.start_again(waiter),
+                other @ (Body::Program(_) | Body::Address(_)) => Some(is_another(&place, other)),
+            };
+            return answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
+        }
+        if self.add(&place, Body::Storage(Storage::starting(task.clone(), waiter)), waiter, out) {
+            out.push(Effect::StartStorage { place, task, deadline });
+        }
+    }
+
+    /// Refuses a start on top of storage of the same package that is on its way down: it would find an empty directory.
+    ///
+    /// # Errors
+    /// The sentence that says which.
+    pub fn admit(&self, place: &Place) -> Result<(), String> {
+        let package = self.items.values().filter(|item| item.place.package == place.package);
+        let falling = package.filter(|item| item.place.resource != place.resource).find(|item| match &item.body {
+            Body::Storage(storage) => !storage.is_wanted(),
+            Body::Program(_) | Body::Address(_) => false,
+        });
+        match falling {
+            None => Ok(()),
+            Some(item) => Err(format!("'{}' is being given up, and nothing starts on top of it", item.place.resource)),
         }
     }
 
@@ -106,7 +149,7 @@ impl Inventory {
         let Some(item) = self.stoppable(place, waiter, out) else { return };
         let answer = match &mut item.body {
             Body::Program(program) => program.stop(place, signal, grace, Asker::Agent(waiter), now, out),
-            Body::Address(_) => Some(refused(format!("'{}' is an address here", place.resource))),
+            other @ (Body::Address(_) | Body::Storage(_)) => Some(is_another(place, other)),
         };
         answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
     }
@@ -116,7 +159,17 @@ impl Inventory {
         let Some(item) = self.stoppable(place, waiter, out) else { return };
         let answer = match &mut item.body {
             Body::Address(address) => address.stop(place, Asker::Agent(waiter), out),
-            Body::Program(_) => Some(refused(format!("'{}' is a program here", place.resource))),
+            other @ (Body::Program(_) | Body::Storage(_)) => Some(is_another(place, other)),
+        };
+        answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
+    }
+
+    /// Unmounts or gives up. What is not here is given up.
+    pub fn stop_storage(&mut self, place: &Place, within: Millis, waiter: Waiter, now: HolderTime, out: &mut Outbox) {
+        let Some(item) = self.stoppable(place, waiter, out) else { return };
+        let answer = match &mut item.body {
+            Body::Storage(storage) => storage.stop(place, within, Asker::Agent(waiter), now, out),
+            other @ (Body::Program(_) | Body::Address(_)) => Some(is_another(place, other)),
         };
         answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
     }
@@ -156,6 +209,7 @@ impl Inventory {
         let what = match &first.body {
             Body::Program(_) => "program",
             Body::Address(_) => "address",
+            Body::Storage(_) => "storage",
         };
         let of = format!("{what} '{}' of package '{}'", first.place.resource, first.place.package);
         match left.count() {
@@ -190,43 +244,61 @@ impl Inventory {
         let key = key(place);
         let Some(item) = self.items.get_mut(&key).filter(|item| item.place == *place) else { return };
         let Body::Address(address) = &mut item.body else { return };
-        match address.event(event, now, out) {
+        let step = address.event(event, now, out);
+        self.take_step(place, step, out);
+    }
+
+    /// An operation on a LUN or filesystem has ended.
+    pub fn storage_event(&mut self, place: &Place, event: StorageEvent, now: HolderTime, out: &mut Outbox) {
+        let Some(item) = self.items.get_mut(&key(place)).filter(|item| item.place == *place) else { return };
+        let Body::Storage(storage) = &mut item.body else { return };
+        let step = storage.event(place, event, now, out);
+        self.take_step(place, step, out);
+    }
+
+    fn take_step(&mut self, place: &Place, step: Step, out: &mut Outbox) {
+        match step {
             Step::Here => {}
-            Step::Gone => drop(self.items.remove(&key)),
+            Step::Gone => drop(self.items.remove(&key(place))),
             Step::Lapsed(why) => {
-                self.items.remove(&key);
+                self.items.remove(&key(place));
                 out.tell(FromKeeper::Lapsed { place: place.clone(), why });
             }
         }
     }
 
-    /// Whether any leash's deadline matters.
+    /// Whether any deadline of a leash, or of a process that takes or mounts, matters.
     pub fn has_armed(&self) -> bool {
         self.items.values().any(|item| match &item.body {
             Body::Program(program) => program.is_armed(),
+            Body::Storage(storage) => storage.is_armed(),
             Body::Address(_) => false,
         })
     }
 
-    /// The lease's end has moved: so do the deadlines of the leashes (rule 22).
+    /// The lease's end has moved: so do the deadlines (rule 22).
     pub fn arm(&self, deadline: HolderTime, out: &mut Outbox) {
         for item in self.items.values() {
             match &item.body {
                 Body::Program(program) if program.is_armed() => {
                     out.push(Effect::Arm { place: item.place.clone(), deadline });
                 }
-                Body::Program(_) | Body::Address(_) => {}
+                Body::Storage(storage) if storage.is_armed() => {
+                    out.push(Effect::Arm { place: item.place.clone(), deadline });
+                }
+                Body::Program(_) | Body::Storage(_) | Body::Address(_) => {}
             }
         }
     }
 
-    /// The leashes' deadline has passed: the kernel has killed them, and this makes sure of it. Addresses are the
-    /// guard's, which closes by itself.
+    /// The deadline has passed: the kernel has killed leashes and whatever was about to take or mount, and this makes sure
+    /// of it. Addresses are the guard's, which closes by itself.
     pub fn lapse_programs(&mut self, why: &str, out: &mut Outbox) {
         for item in self.items.values_mut() {
             match &mut item.body {
                 Body::Program(program) => program.lapse(&item.place, why, out),
-                Body::Address(_) => {}
+                Body::Storage(storage) if storage.is_armed() => storage.lapse(&item.place, why, out),
+                Body::Storage(_) | Body::Address(_) => {}
             }
         }
     }
@@ -240,6 +312,8 @@ impl Inventory {
                     // The keeper's own wish has no answer.
                     let _none = address.stop(&item.place, Asker::Keeper { why }, out);
                 }
+                // Once what was started on top of it is gone.
+                Body::Storage(storage) => storage.lapse(&item.place, why, out),
                 Body::Program(_) | Body::Address(_) => {}
             }
         }
@@ -248,11 +322,7 @@ impl Inventory {
     /// The keeper itself stops everything in good order: of each package the item started last, then the one before.
     /// To be called again whenever something is gone.
     pub fn tear_down(&mut self, why: &str, now: HolderTime, out: &mut Outbox) {
-        let mut last: BTreeMap<PackageName, u64> = BTreeMap::new();
-        for item in self.items.values().filter(|item| !item.is_gone()) {
-            let number = last.entry(item.place.package.clone()).or_default();
-            *number = item.number.max(*number);
-        }
+        let last = self.last_of_each();
         for item in self.items.values_mut().filter(|item| last.get(&item.place.package) == Some(&item.number)) {
             let asker = Asker::Keeper { why };
             let _none = match &mut item.body {
@@ -260,15 +330,31 @@ impl Inventory {
                     program.stop(&item.place, SIGTERM, Millis::from(TEARDOWN_GRACE), asker, now, out)
                 }
                 Body::Address(address) if address.is_wanted() => address.stop(&item.place, asker, out),
-                Body::Program(_) | Body::Address(_) => None,
+                Body::Storage(storage) if storage.is_wanted() => {
+                    storage.stop(&item.place, Millis::from(TEARDOWN_GRACE), asker, now, out)
+                }
+                Body::Program(_) | Body::Address(_) | Body::Storage(_) => None,
             };
         }
     }
 
+    /// The number of each package's item that was started last and is not gone.
+    fn last_of_each(&self) -> BTreeMap<PackageName, u64> {
+        let mut last: BTreeMap<PackageName, u64> = BTreeMap::new();
+        for item in self.items.values().filter(|item| !item.is_gone()) {
+            let number = last.entry(item.place.package.clone()).or_default();
+            *number = item.number.max(*number);
+        }
+        last
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, now: HolderTime, out: &mut Outbox) {
+        let last = self.last_of_each();
         for item in self.items.values_mut() {
+            let nothing_on_top = last.get(&item.place.package) == Some(&item.number);
             match &mut item.body {
+                Body::Storage(storage) => storage.tick(&item.place, nothing_on_top, now, out),
                 Body::Program(program) => program.tick(&item.place, now, out),
                 Body::Address(address) => address.tick(&item.place, now, out),
             }
@@ -280,6 +366,7 @@ impl Inventory {
         let wakes = self.items.values().filter_map(|item| match &item.body {
             Body::Program(program) => program.wake(),
             Body::Address(address) => address.wake(),
+            Body::Storage(storage) => storage.wake(),
         });
         wakes.min()
     }
@@ -290,6 +377,7 @@ impl Inventory {
             let what = match &item.body {
                 Body::Program(program) => program.shown(),
                 Body::Address(address) => address.shown(),
+                Body::Storage(storage) => storage.shown(),
             };
             what.map(|what| Running { place: item.place.clone(), what })
         });
@@ -303,9 +391,13 @@ impl Item {
     fn is_gone(&self) -> bool {
         match &self.body {
             Body::Program(program) => program.is_gone(),
-            Body::Address(_) => false,
+            Body::Address(_) | Body::Storage(_) => false,
         }
     }
+}
+
+fn is_another(place: &Place, body: &Body) -> Outcome {
+    refused(format!("'{}' is {} here", place.resource, body.word()))
 }
 
 fn key(place: &Place) -> (PackageName, ResourceName) {

@@ -4,7 +4,7 @@
 //!
 //! - `ports`: inputs, effects, clocks. `outbox`, `waiter`: where effects and answers go.
 //! - `tenure`: this keeper's own session. `voter`: promises to other holders. `collect`: the asking side of an expiry.
-//! - `inventory`, `program`, `address`: what is up. `tokens`: which ownerships may start anything (rule 20).
+//! - `inventory`, `program`, `address`, `storage`: what is up. `tokens`: which ownerships may start anything (rule 20).
 //! - `agent`: what the agent says. `operations`: what it wants done. `survey`: questions to other keepers.
 //! - `watchdog`: when the machine's watchdog is petted, and when on purpose not.
 //! - `messages`: what other keepers say. `due`: what time brings.
@@ -20,6 +20,7 @@ mod operations;
 mod outbox;
 mod ports;
 mod program;
+mod storage;
 mod survey;
 mod tenure;
 mod tokens;
@@ -27,7 +28,9 @@ mod voter;
 mod waiter;
 mod watchdog;
 
-pub use ports::{AddressEvent, Effect, Enforcement, Input, Now, ProgramEvent, Settings, WatchdogEvent, WatchdogOrder};
+pub use ports::{
+    AddressEvent, Effect, Enforcement, Input, Now, ProgramEvent, Settings, StorageEvent, WatchdogEvent, WatchdogOrder,
+};
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -106,6 +109,7 @@ impl Core {
                 self.inventory.program_event(&place, event, passed, &mut self.out);
             }
             Input::Address { place, event } => self.inventory.address_event(&place, event, now.holder, &mut self.out),
+            Input::Storage { place, event } => self.inventory.storage_event(&place, event, now.holder, &mut self.out),
             Input::Note { package, text } => self.out.note(package.as_ref(), text),
             Input::Skew { ppm } => self.skewed(ppm, now),
             Input::Watchdog(event) => self.watchdog_event(event, now),

@@ -7,8 +7,10 @@ use super::ports::{Effect, Now};
 use super::survey::Subject;
 use super::waiter::Waiter;
 use crate::engine::{HolderTime, NodeId, Token};
-use crate::keeper::protocol::{Op, Outcome, Place};
+use crate::keeper::protocol::{Op, Outcome, Place, Storage};
+use crate::keeper::storage::Task;
 use crate::package::{IpResource, PackageName};
+use crate::resource::reservation::Key;
 
 /// Who waits for an operation of the current connection.
 pub(super) fn waiter(out: &Outbox, id: u64) -> Waiter {
@@ -24,6 +26,10 @@ impl Core {
                 Ok(deadline) => self.inventory.start_program(place, program, waiter, deadline, &mut self.out),
                 Err(why) => self.out.answer(waiter, Outcome::Refused { why }),
             },
+            Op::StartStorage { place, storage } => self.start_storage(place, storage, waiter, now),
+            Op::StopStorage { place, within } => {
+                self.inventory.stop_storage(&place, within, waiter, now.holder, &mut self.out);
+            }
             Op::StopIp { place } => self.inventory.stop_address(&place, waiter, &mut self.out),
             Op::StopProgram { place, signal, grace } => {
                 self.inventory.stop_program(&place, signal, grace, waiter, now.holder, &mut self.out);
@@ -48,6 +54,26 @@ impl Core {
         }
     }
 
+    fn start_storage(&mut self, place: Place, storage: Storage, waiter: Waiter, now: Now) {
+        let begun = self.admit(&place, now).and_then(|deadline| Ok((self.task(&place, storage)?, deadline)));
+        match begun {
+            Ok((task, deadline)) => self.inventory.start_storage(place, task, waiter, deadline, &mut self.out),
+            Err(why) => self.out.answer(waiter, Outcome::Refused { why }),
+        }
+    }
+
+    /// What is to be done for a resource; a LUN is taken under a key of this cluster, node and ownership.
+    fn task(&self, place: &Place, storage: Storage) -> Result<Task, String> {
+        match storage {
+            Storage::Filesystem(filesystem) => Ok(Task::Filesystem(filesystem)),
+            Storage::Lun(lun) => {
+                let own = self.configuration.as_ref().ok_or("this keeper does not know its cluster yet")?;
+                let key = Key::of(own.cluster, own.node, place.token).map_err(|e| e.to_string())?;
+                Ok(Task::Lun { lun, key })
+            }
+        }
+    }
+
     /// Whether anything may start at this place, and when it dies unless the lease goes on (rules 13, 20 and 22).
     fn admit(&mut self, place: &Place, now: Now) -> Result<HolderTime, String> {
         if let Some(why) = self.why_no_starts() {
@@ -61,6 +87,7 @@ impl Core {
         if deadline <= now.holder {
             return Err(format!("the lease of session {held} is about to run out"));
         }
+        self.inventory.admit(place)?;
         self.tokens.admit(&place.package, place.token)?;
         Ok(deadline)
     }

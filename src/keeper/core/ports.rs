@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::engine::lease::{Message, Rules};
 use crate::engine::{HolderTime, NodeId, Nonce, VoterTime};
 use crate::keeper::protocol::{Configuration, Exit, FromKeeper, Place, ProgramSpec, ToKeeper};
+use crate::keeper::storage::Task;
 use crate::package::{IpResource, Millis, PackageName};
 
 /// One reading of the node's clocks, made right before the input is handed in. Sends happen after it, so its `holder`
@@ -102,6 +103,13 @@ pub enum Input {
         /// What.
         event: AddressEvent,
     },
+    /// Something happened to a LUN or filesystem.
+    Storage {
+        /// Which one.
+        place: Place,
+        /// What.
+        event: StorageEvent,
+    },
     /// Something that an operator should read.
     Note {
         /// Which package it is about.
@@ -171,6 +179,25 @@ pub enum AddressEvent {
     },
 }
 
+/// How an operation on a LUN or filesystem ended. Each that was begun ends once, when its process is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageEvent {
+    /// It is taken or mounted.
+    Up,
+    /// It could not be, or its process was ended; something of it may be left.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// It was given up or unmounted, and its device is free.
+    Down,
+    /// It could not be.
+    Stuck {
+        /// Why, and who keeps it.
+        why: String,
+    },
+}
+
 /// What happens to the machine's watchdog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchdogEvent {
@@ -228,7 +255,7 @@ pub enum Effect {
         /// When it dies.
         deadline: HolderTime,
     },
-    /// Move a leash's deadline.
+    /// Move the deadline of a leash, or of a process that takes or mounts.
     Arm {
         /// Which leash.
         place: Place,
@@ -242,7 +269,7 @@ pub enum Effect {
         /// Signal number.
         signal: i32,
     },
-    /// Kill a leash, and with it everything in it.
+    /// Kill a leash, and with it everything in it; or a process that takes or mounts.
     Kill {
         /// Which one.
         place: Place,
@@ -258,6 +285,22 @@ pub enum Effect {
     StopAddress {
         /// Which one.
         place: Place,
+    },
+    /// Begin to take a LUN or mount a filesystem, in a process of its own that dies at the deadline.
+    StartStorage {
+        /// Its place, by which it is named from now on.
+        place: Place,
+        /// What.
+        task: Task,
+        /// When the process dies; moved by [`Effect::Arm`], ended by [`Effect::Kill`].
+        deadline: HolderTime,
+    },
+    /// Begin to undo it, whatever of it there is.
+    StopStorage {
+        /// Which one.
+        place: Place,
+        /// What.
+        task: Task,
     },
     /// Announce every address held.
     Announce,

@@ -4,6 +4,7 @@ mod any_order;
 mod ends;
 mod lease;
 mod programs;
+mod storages;
 mod tokens;
 mod watchdog;
 
@@ -12,8 +13,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::engine::lease::{Fact, Learn, Rules};
 use crate::engine::{ClusterId, HolderTime, Incarnation, LogIndex, Nonce, Profile, SessionId, SetId, Token, VoterTime};
-use crate::keeper::protocol::{Exit, LeaseView, Op, Outcome, Place, ProgramSpec, ToKeeper, VERSION, Welcome};
-use crate::package::{IpResource, Millis, PackageName, ResourceName};
+use crate::keeper::protocol::{Exit, LeaseView, Op, Outcome, Place, ProgramSpec, Storage, ToKeeper, VERSION, Welcome};
+use crate::package::{FilesystemResource, IpResource, LunResource, Millis, PackageName, ResourceName};
 
 const ME: NodeId = NodeId(1);
 const NONCE: Nonce = Nonce(77);
@@ -187,6 +188,10 @@ impl Bench {
                 Effect::Kill { place } => done.push(format!("kill {}", place.resource)),
                 Effect::StartAddress { place, .. } => done.push(format!("up {}", place.resource)),
                 Effect::StopAddress { place } => done.push(format!("down {}", place.resource)),
+                Effect::StartStorage { place, task, .. } => {
+                    done.push(format!("take {} {}", place.resource, task.name()))
+                }
+                Effect::StopStorage { place, .. } => done.push(format!("undo {}", place.resource)),
                 Effect::Lease { until, .. } => done.push(format!("lease {:?}", until.map(at_ms))),
                 Effect::Watchdog(order) => done.push(format!("watchdog {order:?}")),
                 Effect::Exit => done.push("exit".to_owned()),
@@ -246,6 +251,15 @@ impl Bench {
         self.input(Input::Address { place: place.clone(), event });
     }
 
+    fn storage(&mut self, place: &Place, event: StorageEvent) {
+        self.input(Input::Storage { place: place.clone(), event });
+    }
+
+    fn start_storage(&mut self, place: &Place) -> Option<Outcome> {
+        let storage = if place.resource.as_str() == "lun" { lun() } else { filesystem() };
+        self.ask(Op::StartStorage { place: place.clone(), storage })
+    }
+
     fn last_view(&mut self) -> Option<LeaseView> {
         let mut told = self.told().into_iter().rev();
         told.find_map(|frame| if let FromKeeper::Lease(view) = frame { Some(view) } else { None })
@@ -285,6 +299,21 @@ fn program() -> ProgramSpec {
 
 fn ip() -> IpResource {
     IpResource { address: "10.0.0.100".parse().unwrap(), prefix: 24, device: "eth0".to_owned() }
+}
+
+fn lun() -> Storage {
+    Storage::Lun(LunResource { device: "/dev/x".to_owned(), abort: true, preempt_foreign: false })
+}
+
+fn filesystem() -> Storage {
+    Storage::Filesystem(FilesystemResource {
+        device: "/dev/x".to_owned(),
+        mount: "/srv/x".to_owned(),
+        filesystem: "ext4".to_owned(),
+        options: Vec::new(),
+        fsck: false,
+        unfenced: false,
+    })
 }
 
 fn is_refused(outcome: &Option<Outcome>) -> bool {

@@ -43,6 +43,7 @@ impl Daemon {
                     }
                 }
             }
+            Source::Storage(number) => self.storage_ended(number),
             Source::Leash(number) => {
                 while let Some((place, event)) = self.leashes.next_event(number) {
                     self.take(Input::Program { place, event });

@@ -1,7 +1,7 @@
-//! A record of the namespaces that programs run in, so that the next keeper life can make sure that nothing of this
+//! A record of the namespaces that programs run in, and of the processes that mount and take, so that the next keeper life can make sure that nothing of this
 //! one is left (rule 5).
 //!
-//! One empty file per namespace, named by its init's process number and start time, in a directory named by the boot:
+//! One empty file each, named by its (init's) process number and start time, in a directory named by the boot:
 //! together they name one process and no other, ever. It is made before anything runs in the namespace. No fsync: it
 //! matters after a crash of the keeper, not of the node.
 
@@ -18,7 +18,7 @@ use crate::host::process::Process;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Inits {
     dir: PathBuf,
 }

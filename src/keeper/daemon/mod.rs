@@ -4,6 +4,7 @@
 //! - `start`: what happens before the first turn: lock, privileges, and an end of everything an earlier life left.
 //! - `turn`: the loop. `attend`: what its descriptors bring.
 //! - `links`: datagrams. `agent_end`: the agent's connection. `leashes`: programs. `addresses`: the address worker.
+//! - `storages`: processes that mount and take.
 //! - `watchdog`: the machine's watchdog.
 //! - `lock`, `inits`: what one life leaves for the next to find.
 //! - [`command`]: `pkgctl keeper`. [`log`]: lines for people that never make the keeper wait.
@@ -18,6 +19,7 @@ mod links;
 mod lock;
 pub mod log;
 mod start;
+mod storages;
 mod turn;
 mod watchdog;
 

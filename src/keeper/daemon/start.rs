@@ -18,7 +18,8 @@ use super::agent_end::AgentEnd;
 use super::attend::Shown;
 use super::inits::Inits;
 use super::leashes::{Leashes, OWN_EXE};
-use super::turn::Daemon;
+use super::storages::{self, Storages};
+use super::turn::{Daemon, Hands};
 use super::watchdog::Watchdog;
 use super::{KeeperError, Options, RUN_MODE, file, lock, system};
 use crate::config;
@@ -55,6 +56,7 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
 
     let inits = Inits::open(&run_dir)?;
     await_inits(&inits, &signals, &systemd)?;
+    let record = storages::clean(&run_dir, &signals, &systemd)?;
     systemd.status("taking away what an earlier keeper left of addresses");
     let addresses = addresses(&run_dir, &clock, scheduling.is_fifo(), &signals)?;
     let fifo = scheduling.is_fifo() && trial(&signals)?;
@@ -73,7 +75,8 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
         rules: Rules::ALL,
     };
     tracing::info!(nonce = settings.nonce.0, scheduling = settings.scheduling, "keeper started");
-    let mut daemon = Daemon::new(settings, clock, signals, agent, addresses, Leashes::new(inits), Shown::new(systemd))?;
+    let hands = Hands { addresses, leashes: Leashes::new(inits.clone()), storages: Storages::new(inits, record) };
+    let mut daemon = Daemon::new(settings, clock, signals, agent, hands, Shown::new(systemd))?;
     daemon.watchdog = watchdog;
     daemon.run()
 }
@@ -150,7 +153,7 @@ fn await_inits(inits: &Inits, signals: &SignalFd, systemd: &Systemd) -> Result<(
 }
 
 /// Waits for a descriptor or some time, whichever comes first; a signal ends the start.
-fn wait(fd: impl AsFd, signals: &SignalFd, time: Duration, what: &str) -> Result<(), KeeperError> {
+pub(super) fn wait(fd: impl AsFd, signals: &SignalFd, time: Duration, what: &str) -> Result<(), KeeperError> {
     let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     // An interruption only means another look.

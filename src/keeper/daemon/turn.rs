@@ -14,11 +14,14 @@ use super::agent_end::{AgentEnd, Lost};
 use super::attend::Shown;
 use super::leashes::Leashes;
 use super::links::Links;
+use super::storages::{Settled, Storages};
 use super::watchdog::Watchdog;
 use super::{KeeperError, system};
 use crate::engine::HolderTime;
 use crate::host::clock::Clock;
-use crate::keeper::core::{Core, Effect, Input, Now, ProgramEvent, Settings};
+use crate::keeper::core::{Core, Effect, Input, Now, ProgramEvent, Settings, StorageEvent};
+use crate::keeper::protocol::Place;
+use crate::keeper::storage::{Act, Task};
 
 /// Time between two lines about datagrams that were dropped.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
@@ -39,10 +42,12 @@ pub(super) enum Source {
     Addresses,
     Link(usize),
     Leash(u64),
+    Storage(u64),
 }
 
 const FIRST_LINK: u64 = 16;
 const FIRST_LEASH: u64 = 1 << 16;
+const FIRST_STORAGE: u64 = 1 << 48;
 
 impl Source {
     fn number(self) -> u64 {
@@ -53,6 +58,7 @@ impl Source {
             Source::Addresses => 3,
             Source::Link(n) => FIRST_LINK + n as u64,
             Source::Leash(n) => FIRST_LEASH + n,
+            Source::Storage(n) => FIRST_STORAGE + n,
         }
     }
 
@@ -63,9 +69,17 @@ impl Source {
             2 => Source::Agent,
             3 => Source::Addresses,
             n if n < FIRST_LEASH => Source::Link((n - FIRST_LINK.min(n)) as usize),
-            n => Source::Leash(n - FIRST_LEASH),
+            n if n < FIRST_STORAGE => Source::Leash(n - FIRST_LEASH),
+            n => Source::Storage(n - FIRST_STORAGE),
         }
     }
+}
+
+/// What acts on the node.
+pub(super) struct Hands {
+    pub addresses: Addresses,
+    pub leashes: Leashes,
+    pub storages: Storages,
 }
 
 /// One keeper's life.
@@ -77,6 +91,7 @@ pub(super) struct Daemon {
     pub(super) agent: AgentEnd,
     pub(super) addresses: Addresses,
     pub(super) leashes: Leashes,
+    storages: Storages,
     pub(super) links: Links,
     pub(super) shown: Shown,
     pub(super) watchdog: Watchdog,
@@ -102,12 +117,12 @@ impl Daemon {
         clock: Arc<Clock>,
         signals: SignalFd,
         agent: AgentEnd,
-        addresses: Addresses,
-        leashes: Leashes,
+        hands: Hands,
         shown: Shown,
     ) -> Result<Self, KeeperError> {
         let poll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(system("make a poll set"))?;
         let core = Core::new(settings, now(&clock));
+        let Hands { addresses, leashes, storages } = hands;
         let (links, inputs) = (Links::default(), VecDeque::new());
         let daemon = Self {
             core,
@@ -117,6 +132,7 @@ impl Daemon {
             agent,
             addresses,
             leashes,
+            storages,
             links,
             shown,
             watchdog: Watchdog::default(),
@@ -217,9 +233,18 @@ impl Daemon {
                     self.inputs.push_back(event(ProgramEvent::Gone { by_deadline: false }));
                 }
             }
-            Effect::Arm { place, deadline } => self.leashes.arm(&place, self.clock.arm_at(deadline)),
+            Effect::Arm { place, deadline } => {
+                let at = self.clock.arm_at(deadline);
+                self.leashes.arm(&place, at);
+                self.storages.arm(&place, at);
+            }
             Effect::Signal { place, signal } => self.leashes.signal(&place, signal),
-            Effect::Kill { place } => self.leashes.kill(&place),
+            Effect::Kill { place } => {
+                self.leashes.kill(&place);
+                self.storages.kill(&place);
+            }
+            Effect::StartStorage { place, task, deadline } => self.storage(place, Act::Do, task, Some(deadline)),
+            Effect::StopStorage { place, task } => self.storage(place, Act::Undo, task, None),
             Effect::StartAddress { place, ip } => self.inputs.extend(self.addresses.start(place, ip)),
             Effect::StopAddress { place } => self.inputs.extend(self.addresses.stop(place)),
             Effect::Announce => self.addresses.announce(),
@@ -230,6 +255,31 @@ impl Daemon {
             Effect::Watchdog(order) => self.watchdog.order(order),
             Effect::Exit => self.done = true,
         }
+    }
+
+    fn storage(&mut self, place: Place, act: Act, task: Task, deadline: Option<HolderTime>) {
+        let at = deadline.map(|deadline| self.clock.arm_at(deadline));
+        let begun = self.storages.begin(place.clone(), act, task, at);
+        let watched = begun.and_then(|number| match self.storages.watched(number) {
+            Some(fd) => self.watch(fd, Source::Storage(number)).map_err(|e| e.to_string()),
+            None => Ok(()),
+        });
+        if let Err(why) = watched {
+            let event = match act {
+                Act::Do => StorageEvent::Failed { why },
+                Act::Undo => StorageEvent::Stuck { why },
+            };
+            self.inputs.push_back(Input::Storage { place, event });
+        }
+    }
+
+    /// A process that took or mounted has ended.
+    pub(super) fn storage_ended(&mut self, number: u64) {
+        let Some(Settled { place, event, note }) = self.storages.settled(number) else { return };
+        if let Some(text) = note {
+            self.take(Input::Note { package: Some(place.package.clone()), text });
+        }
+        self.take(Input::Storage { place, event });
     }
 
     fn watch_leash(&self, number: u64) -> Result<(), String> {

@@ -109,6 +109,17 @@ impl<'t> Keys<'t> {
         }
     }
 
+    /// A truth that may be there.
+    pub fn truth(&self, key: &str, default: bool, report: &mut Report) -> bool {
+        let Some(value) = self.get(key) else { return default };
+        if let DeValue::Boolean(truth) = value.get_ref() {
+            return *truth;
+        }
+        let what = format!("'{key}' must be true or false, not {}", kind_of(value.get_ref()));
+        report.add(value.span(), what, format!("write {key} = {}, without quotes", !default));
+        default
+    }
+
     /// A list of texts; none if the key is missing or something in the list is no text.
     pub fn texts(&self, key: &str, example: &str, report: &mut Report) -> Option<At<Vec<At<&'t str>>>> {
         let value = self.get(key)?;

@@ -1,10 +1,14 @@
 //! A package file becomes a [`Package`], or every problem of the file at once. docs/package-file.md is its reference.
 //!
 //! - `resource`: one `[[resource]]`, whatever its kind.
-//! - `ip`, `program`: the keys of each kind.
+//! - `ip`, `program`, `lun`, `filesystem`: the keys of each kind.
+//! - `devices`: what only the whole file shows of devices and mount points.
 //! - `signal`: signals by name or number.
 
+mod devices;
+pub mod filesystem;
 pub mod ip;
+pub mod lun;
 pub mod program;
 pub mod resource;
 pub mod signal;

@@ -8,7 +8,8 @@ use proptest::test_runner::RngSeed;
 use super::signal::by_number;
 use crate::package::parse::{RESOURCES_MAX, parse, program, resource};
 use crate::package::{
-    IpResource, Kind, Millis, NodeName, Package, PackageName, ProgramResource, Resource, ResourceName, check, to_toml,
+    FilesystemResource, IpResource, Kind, LunResource, Millis, NodeName, Package, PackageName, ProgramResource,
+    Resource, ResourceName, check, to_toml,
 };
 
 const FULL: &str = include_str!("../../../pkg-templates/template.toml");
@@ -70,9 +71,25 @@ fn program() -> impl Strategy<Value = Kind> {
     })
 }
 
+fn lun() -> impl Strategy<Value = Kind> {
+    ("[a-z]{1,12}", any::<bool>(), any::<bool>()).prop_map(|(name, abort, preempt_foreign)| {
+        Kind::Lun(LunResource { device: format!("/dev/mapper/{name}"), abort, preempt_foreign })
+    })
+}
+
+fn filesystem() -> impl Strategy<Value = Kind> {
+    let options = prop::collection::vec("[a-z]{2,8}=[^,\\s\\p{C}]{0,8}", 0..4);
+    ("[a-z]{1,12}", "[a-z]{1,12}", "ext4|xfs|btrfs", options, any::<bool>()).prop_map(
+        |(name, directory, filesystem, options, fsck)| {
+            let (device, mount) = (format!("/dev/disk/by-id/{name}"), format!("/srv/{directory}"));
+            Kind::Filesystem(FilesystemResource { device, mount, filesystem, options, fsck, unfenced: true })
+        },
+    )
+}
+
 fn a_resource() -> impl Strategy<Value = Resource> {
     let timeout = || millis(resource::TIMEOUT_MIN, resource::TIMEOUT_MAX);
-    let kind = prop_oneof![ip(), program()];
+    let kind = prop_oneof![ip(), program(), lun(), filesystem()];
     (name(), timeout(), timeout(), kind).prop_map(|(name, start_timeout, stop_timeout, kind)| Resource {
         name: ResourceName::new(name).unwrap(),
         start_timeout,
@@ -89,9 +106,12 @@ fn package() -> impl Strategy<Value = Package> {
         let mut names = std::collections::BTreeSet::new();
         resources.retain(|r| names.insert(r.name.clone()));
         let mut addresses = std::collections::BTreeSet::new();
+        let mut paths = std::collections::BTreeSet::new();
         resources.retain(|r| match &r.kind {
             Kind::Ip(ip) => addresses.insert(ip.address),
             Kind::Program(_) => true,
+            Kind::Lun(lun) => paths.insert(lun.device.clone()),
+            Kind::Filesystem(fs) => paths.insert(fs.device.clone()) && paths.insert(fs.mount.clone()),
         });
         Package {
             name: PackageName::new(name).unwrap(),

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 
 use super::super::problem::quoted;
 use super::super::{Kind, Millis, Resource, ResourceName};
-use super::{ip, program};
+use super::{devices, filesystem, ip, lun, program};
 use crate::package::file::keys::name;
 use crate::package::file::suggest::{choice, nearest};
 use crate::package::file::{Keys, Report};
@@ -14,14 +14,18 @@ use crate::package::file::{Keys, Report};
 /// Keys of every resource.
 pub const KEYS: &[&str] = &["kind", "name", "start_timeout", "stop_timeout"];
 /// Kinds this version knows.
-pub const KINDS: &[&str] = &["ip", "program"];
+pub const KINDS: &[&str] = &["ip", "program", "lun", "filesystem"];
 /// Kinds that a later version will know.
-pub const LATER_KINDS: &[&str] = &["lun", "volume_group", "filesystem", "systemd", "ocf", "script"];
+pub const LATER_KINDS: &[&str] = &["volume_group", "systemd", "ocf", "script"];
 
 /// Time for a program to start, and to stop in good order, when the file names none.
 pub const PROGRAM_TIMEOUT_DEFAULT: Millis = Millis::from_secs(30);
 /// The same for an address.
 pub const IP_TIMEOUT_DEFAULT: Millis = Millis::from_secs(10);
+/// The same for a LUN: its array may be busy, or have a path that fails.
+pub const LUN_TIMEOUT_DEFAULT: Millis = PROGRAM_TIMEOUT_DEFAULT;
+/// The same for a filesystem: its journal is replayed, or what was written is flushed.
+pub const FILESYSTEM_TIMEOUT_DEFAULT: Millis = Millis::from_secs(60);
 /// Shortest timeout: below it a busy machine alone makes an operation late.
 pub const TIMEOUT_MIN: Millis = Millis(100);
 /// Longest timeout: beyond it nobody waits for an outcome any more.
@@ -30,25 +34,27 @@ pub const TIMEOUT_MAX: Millis = Millis::from_secs(24 * 3600);
 const KIND: &str = "kind = \"ip\" or kind = \"program\"";
 
 /// What a file calls a kind, with what reading its keys needs.
-#[derive(Clone, Copy)]
-enum Word {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
     Ip,
     Program,
+    Lun,
+    Filesystem,
 }
 
 impl Word {
+    const ALL: [Word; 4] = [Self::Ip, Self::Program, Self::Lun, Self::Filesystem];
+
     fn of(text: &str) -> Option<Self> {
-        match text {
-            "ip" => Some(Self::Ip),
-            "program" => Some(Self::Program),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|word| word.text() == text)
     }
 
     fn text(self) -> &'static str {
         match self {
             Self::Ip => "ip",
             Self::Program => "program",
+            Self::Lun => "lun",
+            Self::Filesystem => "filesystem",
         }
     }
 
@@ -56,6 +62,8 @@ impl Word {
         match self {
             Self::Ip => "an ip resource",
             Self::Program => "a program resource",
+            Self::Lun => "a lun resource",
+            Self::Filesystem => "a filesystem resource",
         }
     }
 
@@ -63,6 +71,8 @@ impl Word {
         match self {
             Self::Ip => ip::KEYS,
             Self::Program => program::KEYS,
+            Self::Lun => lun::KEYS,
+            Self::Filesystem => filesystem::KEYS,
         }
     }
 
@@ -70,19 +80,24 @@ impl Word {
         match self {
             Self::Ip => IP_TIMEOUT_DEFAULT,
             Self::Program => PROGRAM_TIMEOUT_DEFAULT,
+            Self::Lun => LUN_TIMEOUT_DEFAULT,
+            Self::Filesystem => FILESYSTEM_TIMEOUT_DEFAULT,
         }
     }
 }
 
 /// Whether any kind of resource has this key, so that it only stands in the wrong place.
 pub fn is_key(key: &str) -> bool {
-    [KEYS, ip::KEYS, program::KEYS].iter().any(|keys| keys.contains(&key)) && !super::KEYS.contains(&key)
+    let kinds = Word::ALL.iter().map(|word| word.keys());
+    kinds.chain([KEYS]).any(|keys| keys.contains(&key)) && !super::KEYS.contains(&key)
 }
 
 /// Reads all resources of a file, in order; none when something was reported.
 pub fn read_all(tables: Vec<Keys<'_>>, report: &mut Report) -> Option<Vec<Resource>> {
     let names = names(&tables, report);
     check_addresses(&tables, &names, report);
+    let kinds: Vec<_> = tables.iter().map(|keys| (kind_of_table(keys), keys)).collect();
+    devices::check(&kinds, report);
     let resources: Vec<_> = tables.into_iter().zip(names).map(|(keys, name)| read(keys, name, report)).collect();
     resources.into_iter().collect()
 }
@@ -153,7 +168,7 @@ fn kind(keys: &Keys<'_>, report: &mut Report) -> Option<Word> {
     if known.is_none() {
         let (what, remedy) = if LATER_KINDS.contains(&word) {
             let what = format!("kind {} comes in a later version", quoted(word));
-            (what, format!("this version has the kinds {}", KINDS.join(" and ")))
+            (what, format!("this version has the kinds {}", choice(KINDS)))
         } else {
             let meant = nearest(word, KINDS).map(|k| format!("did you mean '{k}'?"));
             let listed = || format!("the kinds are {}", choice(KINDS));
@@ -177,6 +192,8 @@ fn read(mut keys: Keys<'_>, name: Option<ResourceName>, report: &mut Report) -> 
     let kind = match word {
         Word::Ip => ip::read(&keys, report).map(Kind::Ip),
         Word::Program => program::read(&keys, report).map(Kind::Program),
+        Word::Lun => lun::read(&keys, report).map(Kind::Lun),
+        Word::Filesystem => filesystem::read(&keys, report).map(Kind::Filesystem),
     };
     Some(Resource { name: name?, start_timeout, stop_timeout, kind: kind? })
 }
@@ -186,9 +203,7 @@ fn elsewhere(word: Word, key: &str) -> Option<String> {
     if super::KEYS.contains(&key) {
         return Some("it belongs to the package: move it above the first [[resource]]".to_owned());
     }
-    let other = match word {
-        Word::Ip => Word::Program,
-        Word::Program => Word::Ip,
-    };
-    other.keys().contains(&key).then(|| format!("only {} has it; move it there or take it out", other.whose()))
+    let others = Word::ALL.into_iter().filter(|other| *other != word && other.keys().contains(&key));
+    let whose: Vec<&str> = others.map(Word::whose).collect();
+    (!whose.is_empty()).then(|| format!("only {} has it; move it there or take it out", choice(&whose)))
 }

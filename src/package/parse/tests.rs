@@ -65,7 +65,7 @@ fn a_broken_line_does_not_hide_the_problems_after_it() {
 
 #[test]
 fn a_kind_of_a_later_version_says_so() {
-    let text = problems(&GOOD.replace("kind = \"ip\"", "kind = \"lun\"")).to_string();
+    let text = problems(&GOOD.replace("kind = \"ip\"", "kind = \"ocf\"")).to_string();
     assert!(text.contains("later version"), "{text}");
 }
 
@@ -110,7 +110,7 @@ const SLIPS: &[(&str, &str, usize, &str)] = &[
     ("[[resource]]\nkind = \"ip\"", "[[resource\nkind = \"ip\"", 4, "write [[resource]]"),
     ("kind = \"ip\"\n", "\n", 4, "needs 'kind'"),
     ("kind = \"ip\"", "kind = \"IP\"", 5, "did you mean 'ip'?"),
-    ("kind = \"ip\"", "kind = \"filesystem\"", 5, "later version"),
+    ("kind = \"ip\"", "kind = \"volume_group\"", 5, "later version"),
     ("address = ", "adress = ", 7, "did you mean 'address'?"),
     ("10.0.0.100/24", "10.0.0.100", 6, "\"10.0.0.100/24\""),
     ("\"10.0.0.100/24\"", "10.0.0.100/24", 6, "write address = \"10.0.0.100/24\""),
@@ -158,7 +158,7 @@ fn slips_in_one_file_do_not_hide_each_other() {
     let slips = ["name: testpkg1", "nodes = [n1, \"n2\"", "", "[[resource", "kind = \"ip\"", "address = 10.0.0.100/24"];
     let more =
         ["device = \"eth0:1\"", "[[resource]]", "kind = \"program\"", "command = [", "\"/bin/x\"", "user = \"a b\""];
-    let end = ["environment = { A = \"1\"", "stop_signal = \"STOP\"", "[[resource]]", "kind = \"lun\""];
+    let end = ["environment = { A = \"1\"", "stop_signal = \"STOP\"", "[[resource]]", "kind = \"ocf\""];
     let bad = [&slips[..], &more[..], &end[..]].concat().join("\n");
     assert_eq!(lines(&bad), [1, 2, 4, 6, 7, 10, 12, 13, 14, 16], "{}", problems(&bad));
 }
@@ -203,4 +203,102 @@ fn a_thousand_problems_are_counted_and_fifty_told() {
     let found = problems(&"x = 1\n".repeat(1000));
     assert_eq!(found.problems.len(), crate::package::problem::PROBLEMS_MAX);
     assert!(found.count() >= 999, "{found}");
+}
+
+const STORED: &str = r#"name = "db"
+nodes = ["n1", "n2"]
+
+[[resource]]
+kind = "lun"
+device = "/dev/disk/by-id/wwn-0x5000"
+
+[[resource]]
+kind = "filesystem"
+device = "/dev/disk/by-id/wwn-0x5000-part1"
+mount = "/srv/db"
+type = "ext4"
+options = ["noatime"]
+"#;
+
+#[test]
+fn a_filesystem_on_a_lun_needs_no_more_than_its_place() {
+    let package = parse("db.toml", STORED).unwrap();
+    let Kind::Filesystem(filesystem) = &package.resources[1].kind else { panic!("not a filesystem") };
+    assert_eq!((filesystem.fsck, filesystem.unfenced, filesystem.options.len()), (false, false, 1));
+    let Kind::Lun(lun) = &package.resources[0].kind else { panic!("not a lun") };
+    assert!(lun.abort && !lun.preempt_foreign);
+    assert_eq!(crate::package::check(&package), Vec::<String>::new());
+    assert!(package.resources.iter().all(|resource| crate::package::is_fenced(&package, resource)));
+}
+
+#[test]
+fn a_filesystem_on_no_lun_must_say_that_nothing_fences_it() {
+    let bare = STORED.replace("[[resource]]\nkind = \"lun\"\ndevice = \"/dev/disk/by-id/wwn-0x5000\"\n", "");
+    let found = problems(&bare);
+    assert_eq!((found.count(), found.problems[0].line), (1, 7), "{found}");
+    assert!(found.to_string().contains("keep a node whose lease has ended from writing"), "{found}");
+    let package = parse("p", &format!("{bare}unfenced = true\n")).unwrap();
+    assert!(!crate::package::is_fenced(&package, &package.resources[0]));
+}
+
+/// As [`SLIPS`], of the file with storage.
+const STORED_SLIPS: &[(&str, &str, usize, &str)] = &[
+    ("options = [\"noatime\"]\n", "unfenced = true\n", 13, "lies on a lun of this package"),
+    ("[\"noatime\"]", "\"noatime\"", 13, "must be a list"),
+    ("[\"noatime\"]", "[\"noatime,nodev\"]", 13, "\"noatime\", \"nodev\""),
+    ("[\"noatime\"]", "[\"_netdev\"]", 13, "for fstab"),
+    ("[\"noatime\"]", "[\"\"]", 13, "no mount option"),
+    ("\"ext4\"", "\"nfs\"", 12, "not the type of a filesystem on a block device"),
+    ("\"ext4\"", "\"EXT 4\"", 12, "no filesystem's name"),
+    ("type = \"ext4\"\n", "type = \"ext4\"\nfsck = \"yes\"\n", 13, "write fsck = true"),
+    ("\"/srv/db\"", "\"srv/db\"", 11, "absolute"),
+    ("\"/srv/db\"", "\"/srv//db\"", 11, "shortest way"),
+    ("\"/srv/db\"", "\"/\"", 11, "system's own"),
+    ("\"/srv/db\"", "\"/proc/x\"", 11, "system's own"),
+    ("\"/srv/db\"", "\"/srv/my db\"", 11, "blank"),
+    ("mount = \"/srv/db\"\n", "\n", 8, "needs 'mount'"),
+    (
+        "device = \"/dev/disk/by-id/wwn-0x5000\"\n",
+        "device = \"/dev/disk/by-id/wwn-0x5000\"\nmount = \"/x\"\n",
+        7,
+        "only a filesystem resource",
+    ),
+    (
+        "device = \"/dev/disk/by-id/wwn-0x5000\"\n",
+        "device = \"/dev/disk/by-id/wwn-0x5000\"\nabort = 1\n",
+        7,
+        "true or false",
+    ),
+];
+
+#[test]
+fn every_slip_about_storage_yields_one_problem_with_its_line_and_remedy() {
+    for (from, to, line, words) in STORED_SLIPS {
+        assert!(STORED.contains(from), "{from}");
+        let found = problems(&STORED.replacen(from, to, 1));
+        let text = found.to_string();
+        assert_eq!((found.count(), found.problems[0].line), (1, *line), "{text}");
+        assert!(text.contains(words), "'{words}' is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_only_the_whole_file_shows_of_devices_is_told() {
+    let second = "[[resource]]\nkind = \"filesystem\"\nunfenced = true\ntype = \"xfs\"\n";
+    for (more, words) in [
+        (format!("{second}device = \"/dev/vg/x\"\nmount = \"/srv/db\"\n"), "mount point of an earlier resource"),
+        (format!("{second}device = \"/dev/vg/x\"\nmount = \"/srv\"\n"), "would hide '/srv/db'"),
+        (
+            "[[resource]]\nkind = \"lun\"\ndevice = \"/dev/disk/by-id/wwn-0x5000-part1\"\n".to_owned(),
+            "of an earlier lun",
+        ),
+    ] {
+        let found = problems(&format!("{STORED}{more}"));
+        assert_eq!(found.count(), 1, "{found}");
+        assert!(found.to_string().contains(words), "{found}");
+    }
+    let (head, tail) = STORED.split_at(STORED.find("[[resource]]").unwrap());
+    let (lun, filesystem) = tail.split_at(tail.rfind("[[resource]]").unwrap());
+    let found = problems(&format!("{head}{filesystem}{lun}"));
+    assert!(found.count() == 1 && found.to_string().contains("put the lun above the filesystem"), "{found}");
 }

@@ -23,11 +23,14 @@ enum Step {
     Start { resource: u8, token: u64 },
     StartIp { resource: u8, token: u64 },
     SetIp { resource: u8, token: u64 },
+    StartStorage { resource: u8, token: u64 },
     Stop { resource: u8, token: u64 },
+    StopStorage { resource: u8, token: u64 },
     StopIp { resource: u8, token: u64 },
     Release { token: u64 },
     Program { which: usize, event: u8 },
     Address { which: usize, event: u8 },
+    Storage { which: usize, good: bool },
     Stranger { from: u64, kind: u8, session: u64 },
 }
 
@@ -48,6 +51,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             5 => place.clone().prop_map(|(resource, token)| Step::Start { resource, token }),
             2 => place.clone().prop_map(|(resource, token)| Step::StartIp { resource, token }),
             2 => place.clone().prop_map(|(resource, token)| Step::SetIp { resource, token }),
+            4 => place.clone().prop_map(|(resource, token)| Step::StartStorage { resource, token }),
+            2 => place.clone().prop_map(|(resource, token)| Step::StopStorage { resource, token }),
+            6 => (0..8usize, any::<bool>()).prop_map(|(which, good)| Step::Storage { which, good }),
             3 => place.clone().prop_map(|(resource, token)| Step::Stop { resource, token }),
             2 => place.prop_map(|(resource, token)| Step::StopIp { resource, token }),
             2 => (1..12u64).prop_map(|token| Step::Release { token }),
@@ -59,6 +65,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     )
 }
 
+/// What a process does for a LUN or filesystem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Do,
+    Undo,
+}
+
 /// The world outside the core, as far as what it does is lawful.
 struct World {
     bench: Bench,
@@ -66,6 +79,8 @@ struct World {
     leashes: BTreeSet<Place>,
     /// Addresses the worker holds or works on.
     addresses: BTreeSet<Place>,
+    /// LUNs and filesystems of which something may be left, with the operation that is under way.
+    storages: BTreeMap<Place, Option<Doing>>,
     /// The largest token released with an answer of Ok.
     released: Token,
     over: BTreeSet<SessionId>,
@@ -79,8 +94,19 @@ impl World {
     fn new() -> Self {
         let (bench, session) = Bench::leased();
         let (leashes, addresses, over) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let storages = BTreeMap::new();
         let released = Token(0);
-        Self { bench, leashes, addresses, released, over, sessions: vec![session], renewal: None, exited: false }
+        Self {
+            bench,
+            leashes,
+            addresses,
+            storages,
+            released,
+            over,
+            sessions: vec![session],
+            renewal: None,
+            exited: false,
+        }
     }
 
     fn place(&self, resource: u8, token: u64) -> Place {
@@ -119,6 +145,15 @@ impl World {
                 let place = self.place(resource, token);
                 self.bench.op(Op::SetIp { place, ip: ip() });
             }
+            Step::StartStorage { resource, token } => {
+                let place = self.place(resource, token);
+                self.bench.op(Op::StartStorage { place, storage: filesystem() });
+            }
+            Step::StopStorage { resource, token } => {
+                let place = self.place(resource, token);
+                self.bench.op(Op::StopStorage { place, within: Millis(300) });
+            }
+            Step::Storage { which, good } => self.storage(which, good),
             Step::Stop { resource, token } => {
                 let place = self.place(resource, token);
                 self.bench.op(Op::StopProgram { place, signal: 15, grace: Millis(300) });
@@ -146,12 +181,12 @@ impl World {
     fn release(&mut self, token: Token) {
         let package = PackageName::new("p").unwrap();
         // Whether something is up is looked at before: the answer must not come while it is.
-        let up = !self.leashes.is_empty() || !self.addresses.is_empty();
+        let up = self.is_up();
         let id = self.bench.op(Op::Release { package, token });
         let released = self.bench.said.iter().any(
             |effect| matches!(effect, Effect::Tell(FromKeeper::Done { id: done, outcome: Outcome::Ok }) if *done == id),
         );
-        assert!(!(released && up), "rule 20: released with {:?} {:?} up", self.leashes, self.addresses);
+        assert!(!(released && up), "rule 20: released with {}", self.shown());
         if released {
             self.released = self.released.max(token);
         }
@@ -187,6 +222,39 @@ impl World {
         self.bench.address(&place, event);
     }
 
+    fn storage(&mut self, which: usize, good: bool) {
+        let under_way: Vec<_> =
+            self.storages.iter().filter_map(|(place, doing)| Some((place.clone(), (*doing)?))).collect();
+        let Some((place, doing)) = under_way.get(which % under_way.len().max(1)).cloned() else { return };
+        let why = "test".to_owned();
+        let event = match (doing, good) {
+            (Doing::Do, true) => StorageEvent::Up,
+            (Doing::Do, false) => StorageEvent::Failed { why },
+            (Doing::Undo, true) => StorageEvent::Down,
+            (Doing::Undo, false) => StorageEvent::Stuck { why },
+        };
+        // What failed may have left something; only what was undone has not.
+        match event {
+            StorageEvent::Down => drop(self.storages.remove(&place)),
+            _ => drop(self.storages.insert(place.clone(), None)),
+        }
+        self.bench.storage(&place, event);
+    }
+
+    /// One operation at a time for a place; nothing is undone under what runs on top of it at a lapse.
+    fn begin(&mut self, place: Place, doing: Doing) {
+        let before = self.storages.insert(place.clone(), Some(doing)).flatten();
+        assert_eq!(before, None, "two operations at a time for {place:?}");
+    }
+
+    fn is_up(&self) -> bool {
+        !self.leashes.is_empty() || !self.addresses.is_empty() || !self.storages.is_empty()
+    }
+
+    fn shown(&self) -> String {
+        format!("{:?} {:?} {:?} up", self.leashes, self.addresses, self.storages)
+    }
+
     fn stranger(&mut self, from: NodeId, kind: u8, session: SessionId) {
         let (seq, ttl, nonce, set, incarnation) = (session.0, TTL, Nonce(session.0), SetId(1), Incarnation(9));
         let message = match kind {
@@ -219,6 +287,13 @@ impl World {
                     assert!(place.token > self.released, "rule 20");
                     self.addresses.insert(place);
                 }
+                Effect::StartStorage { place, deadline, .. } => {
+                    assert!(place.token > self.released, "rule 20");
+                    assert!(deadline <= now + Duration::from_millis(LEASE_MS - MARGIN_MS), "rule 22");
+                    assert!(!self.over.contains(&place.session), "under a session that is over");
+                    self.begin(place, Doing::Do);
+                }
+                Effect::StopStorage { place, .. } => self.begin(place, Doing::Undo),
                 Effect::Send { message: Message::Renew { session, seq, .. }, .. } => {
                     assert!(!self.over.contains(&session), "rule 8a: renewed after it was over");
                     self.renewal = Some((session, seq));
@@ -228,12 +303,11 @@ impl World {
                     self.renewal = Some((session, seq));
                 }
                 Effect::Tell(FromKeeper::Lease(view)) if view.over => {
-                    let nothing = self.leashes.is_empty() && self.addresses.is_empty();
-                    assert!(nothing, "rule 5: over with {:?} {:?} up", self.leashes, self.addresses);
+                    assert!(!self.is_up(), "rule 5: over with {}", self.shown());
                     self.over.extend(view.session);
                 }
                 Effect::Exit => {
-                    assert!(self.leashes.is_empty() && self.addresses.is_empty(), "it ends with something up");
+                    assert!(!self.is_up(), "it ends with {}", self.shown());
                     self.exited = true;
                 }
                 _ => {}

@@ -1,0 +1,161 @@
+//! The processes that take, mount, unmount and give up, by the place they do it for; and the end of what an earlier life
+//! left of storage.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signalfd::SignalFd;
+
+use super::inits::{Entry, Inits};
+use super::leashes::OWN_EXE;
+use super::{KeeperError, start};
+use crate::engine::BootTime;
+use crate::host::systemd::Systemd;
+use crate::keeper::core::StorageEvent;
+use crate::keeper::protocol::Place;
+use crate::keeper::storage::child::Child;
+use crate::keeper::storage::record::Record;
+use crate::keeper::storage::{Act, Answer, Order, Task};
+
+/// Time between two attempts to undo what an earlier life left.
+const CLEAN_RETRY: Duration = Duration::from_secs(1);
+/// How long one attempt is waited for before it is said again what is waited for.
+const CLEAN_WORD: Duration = Duration::from_secs(10);
+
+/// Every such process, by number: numbers name them in the poll set, and are never used again.
+#[derive(Debug)]
+pub struct Storages {
+    inits: Inits,
+    record: Record,
+    live: BTreeMap<u64, Live>,
+    last_number: u64,
+}
+
+#[derive(Debug)]
+struct Live {
+    child: Child,
+    place: Place,
+    order: Order,
+    entry: Entry,
+}
+
+/// What came of an operation.
+#[derive(Debug)]
+pub struct Settled {
+    /// Of which resource.
+    pub place: Place,
+    /// How it ended.
+    pub event: StorageEvent,
+    /// What an operator should read besides.
+    pub note: Option<String>,
+}
+
+impl Storages {
+    /// None yet.
+    pub fn new(inits: Inits, record: Record) -> Self {
+        Self { inits, record, live: BTreeMap::new(), last_number: 0 }
+    }
+
+    /// Begins an operation. Answers its number, to be watched.
+    ///
+    /// # Errors
+    /// Why it was not begun.
+    pub fn begin(&mut self, place: Place, act: Act, task: Task, deadline: Option<BootTime>) -> Result<u64, String> {
+        let unrecorded = |e: std::io::Error| format!("it could not be recorded, and was not begun: {e}");
+        // Recorded first, process and task: the next life waits for the one and undoes the other (rule 5).
+        self.record.add(&task).map_err(unrecorded)?;
+        let child = Child::spawn(Path::new(OWN_EXE), deadline)?;
+        let entry = self.inits.add(child.as_fd()).map_err(unrecorded)?;
+        let order = Order { act, task };
+        child.begin(&order)?;
+        self.last_number += 1;
+        self.live.insert(self.last_number, Live { child, place, order, entry });
+        Ok(self.last_number)
+    }
+
+    /// What is to be watched of a process.
+    pub fn watched(&self, number: u64) -> Option<BorrowedFd<'_>> {
+        self.live.get(&number).map(|live| live.child.as_fd())
+    }
+
+    /// Moves a deadline.
+    pub fn arm(&self, place: &Place, at: BootTime) {
+        self.starts_at(place).for_each(|live| live.child.arm(at));
+    }
+
+    /// Ends a start.
+    pub fn kill(&self, place: &Place) {
+        self.starts_at(place).for_each(|live| live.child.kill());
+    }
+
+    fn starts_at<'s>(&'s self, place: &'s Place) -> impl Iterator<Item = &'s Live> {
+        self.live.values().filter(move |live| live.place == *place && live.order.act == Act::Do)
+    }
+
+    /// How an operation has ended, if it has. Its number is free then.
+    pub fn settled(&mut self, number: u64) -> Option<Settled> {
+        let answer = self.live.get(&number)?.child.ended()?;
+        let Live { place, order, entry, .. } = self.live.remove(&number)?;
+        self.inits.remove(&entry);
+        let Answer { outcome, note } = answer;
+        let event = match (order.act, outcome) {
+            (Act::Do, Ok(())) => StorageEvent::Up,
+            (Act::Do, Err(why)) => StorageEvent::Failed { why },
+            (Act::Undo, Ok(())) => {
+                if let Err(why) = self.record.remove(&order.task) {
+                    tracing::warn!("the record of storage was not written: {why}");
+                }
+                StorageEvent::Down
+            }
+            (Act::Undo, Err(why)) => StorageEvent::Stuck { why },
+        };
+        Some(Settled { place, event, note })
+    }
+}
+
+/// Undoes what an earlier life has left, in reverse, however long it takes: until then nobody may say that the node is
+/// clean. Its processes are gone.
+///
+/// # Errors
+/// The record cannot be read, or the start was ended.
+pub fn clean(run_dir: &Path, signals: &SignalFd, systemd: &Systemd) -> Result<Record, KeeperError> {
+    let mut record = Record::open(run_dir).map_err(super::file("read the record of storage in", run_dir))?;
+    for task in record.left() {
+        let what = format!("{}, left by an earlier keeper", task.name());
+        systemd.status(&format!("unmounting or giving up {what}"));
+        let order = Order { act: Act::Undo, task };
+        loop {
+            let answer = undo(&order, signals, &what)?;
+            answer.note.iter().for_each(|note| tracing::warn!("{note}"));
+            match answer.outcome {
+                Ok(()) => break,
+                Err(why) => {
+                    let text = format!("{what}: {why}");
+                    tracing::error!("{text}; nothing starts on this node before that. It is tried again");
+                    systemd.status(&text);
+                    start::wait(signals, signals, CLEAN_RETRY, &text)?;
+                }
+            }
+        }
+        tracing::warn!("{what}, was unmounted or given up");
+        record.remove(&order.task).map_err(super::file("write the record of storage in", run_dir))?;
+    }
+    Ok(record)
+}
+
+fn undo(order: &Order, signals: &SignalFd, what: &str) -> Result<Answer, KeeperError> {
+    let begun = Child::spawn(Path::new(OWN_EXE), None).and_then(|child| child.begin(order).map(|()| child));
+    let child = match begun {
+        Ok(child) => child,
+        Err(why) => return Ok(Err(why).into()),
+    };
+    loop {
+        start::wait(&child, signals, CLEAN_WORD, what)?;
+        match child.ended() {
+            Some(answer) => return Ok(answer),
+            None => tracing::warn!("waiting for the kernel to let go of {what}"),
+        }
+    }
+}

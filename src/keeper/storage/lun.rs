@@ -1,0 +1,90 @@
+//! Taking a LUN and giving it up.
+
+use std::io;
+use std::path::Path;
+
+use super::{Answer, holders};
+use crate::host::block;
+use crate::host::pr::BlockDevice;
+use crate::package::LunResource;
+use crate::resource::reservation::{Abort, Key, Policy, Reservations, give_up, take};
+
+/// Takes it.
+pub fn start(lun: &LunResource, key: Key) -> Answer {
+    let named = |why: String| format!("{}: {why}", lun.device);
+    let open = || -> Result<BlockDevice, String> {
+        let device = BlockDevice::open(Path::new(&lun.device)).map_err(|e| absent(&e))?;
+        holders::device_is_free(device.path())?;
+        Ok(device)
+    };
+    let taken = open().and_then(|mut device| take_it(&mut device, lun, key));
+    taken.map_err(named).into()
+}
+
+fn take_it(device: &mut impl Reservations, lun: &LunResource, key: Key) -> Result<(), String> {
+    let abort = if lun.abort { Abort::Yes } else { Abort::No };
+    take(device, key, Policy { abort, preempt_foreign: lun.preempt_foreign }).map_err(|e| e.to_string())
+}
+
+/// Gives it up. It must be in use by nothing on this node; a registration that cannot be ended then writes nothing, and
+/// is ended by the next owner.
+pub fn stop(lun: &LunResource, key: Key) -> Answer {
+    let path = Path::new(&lun.device);
+    let mut device = match BlockDevice::open(path) {
+        Ok(device) => device,
+        Err(e) if block::is_absence(&e) => return Ok(()).into(),
+        Err(e) => return left(lun, &e.to_string()),
+    };
+    if let Err(why) = holders::device_is_free(path) {
+        return Err(format!("{}: {why}", lun.device)).into();
+    }
+    match give_up(&mut device, key) {
+        Ok(()) => Ok(()).into(),
+        Err(fault) => left(lun, &fault.to_string()),
+    }
+}
+
+fn left(lun: &LunResource, why: &str) -> Answer {
+    let note = format!(
+        "{}: this node's registration could not be ended ({why}). Nothing here uses it any more; the next owner ends it",
+        lun.device
+    );
+    Answer { outcome: Ok(()), note: Some(note) }
+}
+
+fn absent(e: &io::Error) -> String {
+    match block::is_absence(e) {
+        true => "there is no such device on this node. See that the LUN is mapped to it (lsblk), and that the name is \
+                 the same on every node"
+            .to_owned(),
+        false => e.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{ClusterId, NodeId, Token};
+    use crate::resource::reservation::memory::{MemoryLun, Nexus};
+
+    #[test]
+    fn what_the_resource_says_decides_whether_a_strangers_lun_is_taken() {
+        let key = Key::of(ClusterId(1), NodeId(1), Token(5)).unwrap();
+        let mut device = MemoryLun::new();
+        device.occupy(Nexus(9), Key(1), None);
+        let mut lun = LunResource { device: "/dev/x".to_owned(), abort: true, preempt_foreign: false };
+        let why = take_it(&mut device.port(Nexus(1)), &lun, key).unwrap_err();
+        assert!(why.contains("0x0000000000000001"), "{why}");
+        lun.preempt_foreign = true;
+        take_it(&mut device.port(Nexus(1)), &lun, key).unwrap();
+        assert!(!device.is_registered(Nexus(9)));
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_fails_a_start_and_needs_no_stop() {
+        let lun = LunResource { device: "/dev/pkgctl-none".to_owned(), abort: true, preempt_foreign: false };
+        let started = start(&lun, Key(7)).outcome.unwrap_err();
+        assert!(started.starts_with("/dev/pkgctl-none: there is no such device"), "{started}");
+        assert_eq!(stop(&lun, Key(7)), Ok(()).into());
+    }
+}
