@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pkgctl::engine::event::Timeline;
+use pkgctl::engine::fence::{Awaiting, FenceAction, FenceDevice, TIMEOUT_DEFAULT};
 use pkgctl::engine::planner::{Agreement, Observations, plan};
 use pkgctl::engine::state::{Cluster, Desired, Eligibility, Node, Ownership, PackageEntry, Session, State, VoterLife};
 use pkgctl::engine::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
-use pkgctl::package::{NodeName, Package, PackageName};
+use pkgctl::package::{Millis, NodeName, Package, PackageName};
 
 #[derive(Default)]
 struct Scenario {
@@ -75,6 +76,22 @@ impl Scenario {
             ["wall", ms] => self.seen.wall = WallMillis(ms.parse().unwrap()),
             ["package", name, desired, "on", nodes @ ..] => self.package(name, desired, nodes),
             ["owner", package, name, "token", token] => self.owner(package, name, token.parse().unwrap()),
+            ["me", name] => self.seen.me = Some(self.id(name)),
+            ["fence-device", name, action] => self.fence_device(name, action),
+            ["waits", package, "for", name, "session", session] => {
+                let node = self.id(name);
+                let awaiting = Awaiting { node, session: SessionId(session.parse().unwrap()), since: WallMillis(0) };
+                self.state.awaiting.insert(PackageName::new(*package).unwrap(), awaiting);
+            }
+            ["fencing", name, "begun", index, "at", ms, rest @ ..] => self.fencing(name, index, ms, rest),
+            ["ordered", name, action] => {
+                let node = self.id(name);
+                self.state.fencing.entry(node).or_default().ordered = Some(fence_action(action));
+            }
+            ["this-leader-fences", name] => {
+                let node = self.id(name);
+                self.seen.fencing.insert(node);
+            }
             ["out", package, name, why @ ..] => self.out(package, name, why),
             _ => panic!("not a scenario line: {line}"),
         }
@@ -125,6 +142,30 @@ impl Scenario {
         self.state.packages.insert(PackageName::new(name).unwrap(), entry);
     }
 
+    fn fence_device(&mut self, name: &str, action: &str) {
+        let device = FenceDevice {
+            agent: "/usr/sbin/fence_x".into(),
+            options: BTreeMap::new(),
+            action: fence_action(action),
+            timeout: TIMEOUT_DEFAULT,
+            delay: Millis(0),
+        };
+        let node = self.id(name);
+        self.state.fence_devices.insert(node, device);
+    }
+
+    fn fencing(&mut self, name: &str, begun: &str, ms: &str, rest: &[&str]) {
+        let node = self.id(name);
+        let fencing = self.state.fencing.entry(node).or_default();
+        fencing.begun = LogIndex(begun.parse().unwrap());
+        fencing.since = WallMillis(ms.parse().unwrap());
+        fencing.under_way = rest == ["under-way"];
+        if let ["failed", times, "because", why @ ..] = rest {
+            fencing.failures = times.parse().unwrap();
+            fencing.failure = Some(why.join(" "));
+        }
+    }
+
     fn entry(&mut self, package: &str) -> &mut PackageEntry {
         self.state.packages.get_mut(&PackageName::new(package).unwrap()).expect("no such package line")
     }
@@ -149,6 +190,10 @@ impl Scenario {
         };
         self.entry(package).eligibility.insert(NodeName::new(name).unwrap(), eligibility);
     }
+}
+
+fn fence_action(word: &str) -> FenceAction {
+    if word == "off" { FenceAction::Off } else { FenceAction::Reboot }
 }
 
 fn answer(scenario: &Scenario) -> String {

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::NodeId;
+use crate::engine::fence::FenceAction;
+use crate::engine::fence::call::{FenceAsk, FenceSaid};
+use crate::engine::{LogIndex, NodeId};
 
 /// A question to one node's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +17,17 @@ pub enum Question {
         /// The keepers.
         keepers: BTreeSet<NodeId>,
     },
+    /// Run a fence agent that ends no machine.
+    Fence(FenceAsk),
+    /// End a machine, in an attempt that the log has begun.
+    EndNode {
+        /// Which node.
+        node: NodeId,
+        /// How.
+        action: FenceAction,
+        /// The entry that began the attempt.
+        begun: LogIndex,
+    },
 }
 
 /// Its answer.
@@ -23,6 +36,8 @@ pub enum Question {
 pub enum Answer {
     /// Those that answered, with whether each is ready.
     Reached(BTreeMap<NodeId, bool>),
+    /// What came of running a fence agent.
+    Fence(FenceSaid),
     /// It could not be found out.
     No {
         /// Why.

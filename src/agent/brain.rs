@@ -3,11 +3,12 @@
 //! Everything that decides is pure and quick and runs here, in one task and one order; everything that waits (an
 //! operation of the keeper, a proposal, a question to another node) is a task of its own that comes back as an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
 
+use super::fencing::Fencer;
 use super::flights::Flights;
 use super::leading::Leading;
 use super::ops::Hands;
@@ -80,6 +81,8 @@ pub(super) enum Event {
     },
     /// Keepers say which lease set they know.
     Sets(BTreeMap<NodeId, Option<crate::engine::SetId>>),
+    /// This leader's attempt to fence a node has ended, and the log says how if it could be told.
+    FenceEnded(NodeId),
 }
 
 /// One node at work.
@@ -107,6 +110,9 @@ pub(super) struct Brain<P: Platform> {
     /// Why packages that should run do not, as the planner said last.
     pub(super) notes: Vec<Note>,
     pub(super) flights: Flights,
+    pub(super) fencer: Fencer<P>,
+    /// Nodes that this agent is fencing as leader.
+    pub(super) fencing: BTreeSet<NodeId>,
     /// The keeper is to end: everything here is stopped and released.
     pub(super) leaving: bool,
     /// When the keeper was last heard, or this agent began.
@@ -117,7 +123,7 @@ pub(super) struct Brain<P: Platform> {
 }
 
 impl<P: Platform> Brain<P> {
-    pub(super) fn new(parts: super::Parts<P>, hands: Hands<P>, view: LocalView) -> Self {
+    pub(super) fn new(parts: super::Parts<P>, hands: Hands<P>, fencer: Fencer<P>, view: LocalView) -> Self {
         let (to_self, events) = async_channel::unbounded();
         let keeper_heard = parts.platform.now();
         Self {
@@ -140,6 +146,8 @@ impl<P: Platform> Brain<P> {
             silent: BTreeMap::new(),
             notes: Vec::new(),
             flights: Flights::default(),
+            fencer,
+            fencing: BTreeSet::new(),
             leaving: false,
             last_beat: None,
             retired: false,
@@ -183,6 +191,7 @@ impl<P: Platform> Brain<P> {
             Event::Landed { key, well } => self.flights.landed(&key, well, self.platform.now()),
             Event::Reached { host, keepers } => self.reached(host, &keepers),
             Event::Sets(sets) => self.sets_known(&sets),
+            Event::FenceEnded(node) => drop(self.fencing.remove(&node)),
         }
     }
 

@@ -8,8 +8,9 @@ use super::platform::Platform;
 use crate::api::door::{Door, DoorError, TokenOffer};
 use crate::api::local::Local;
 use crate::engine::command::Entry;
+use crate::engine::fence::call::{FenceAsk, FenceSaid};
 use crate::engine::planner::Note;
-use crate::engine::{Command, LogIndex, Reply, State, WallMillis};
+use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis};
 use crate::net::identity::credentials::fingerprint_pem;
 use crate::net::token::JoinToken;
 use crate::package::{NodeName, PackageName};
@@ -30,6 +31,10 @@ impl<P: Platform> Door for Agent<P> {
         let applied = self.consensus.applied(committed.index, SUBMIT_WITHIN).await;
         applied.map_err(|e| DoorError::Unknown(format!("entry {} is committed, but {e}", committed.index)))?;
         Ok((committed.index, committed.reply))
+    }
+
+    async fn fence_ask(&self, member: NodeId, ask: FenceAsk) -> FenceSaid {
+        self.fencer.ask_of(member, ask).await
     }
 
     async fn linearize(&self) -> Result<LogIndex, DoorError> {

@@ -148,6 +148,8 @@ impl<P: Platform> Brain<P> {
             raft_changing: status.changing,
             ready: leading.ready.clone(),
             reach: leading.reach.clone(),
+            me: Some(me),
+            fencing: self.fencing.clone(),
             retirable: leading.retirement.as_mut().and_then(|r| r.due(state, now).then(|| r.old())),
         })
     }
@@ -164,6 +166,7 @@ impl<P: Platform> Brain<P> {
             Step::Promote(node) => self.change_raft(key, why, RaftChange::Voter(node)),
             Step::Remove(node) => self.change_raft(key, why, RaftChange::Remove(node)),
             Step::AskReach { members, hosts } => self.ask_reach(&members, hosts),
+            Step::Fence { node, action, after, executors } => self.fence(node, action, after, executors, why),
             Step::Confirm { old, newer, keepers } => self.confirm(old, newer, keepers, now),
         }
     }
@@ -283,6 +286,7 @@ async fn ask_other<P: Platform>(
     let bytes = peers.call(host, address, PeerCall::Ask, body, ASK_WITHIN).await.ok()?;
     match codec::decode(&bytes).ok()? {
         Answer::Reached(reached) => Some(reached),
+        Answer::Fence(_) => None,
         Answer::No { why } => {
             tracing::debug!(%host, why, "did not say whom it reaches");
             None

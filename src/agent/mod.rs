@@ -3,6 +3,7 @@
 //! - [`platform`]: what an agent needs of the world around it.
 //! - `brain`: the one loop; `life`, `runner`, `leading` are its parts for the keeper, for packages, and for the leader.
 //! - `flights`: what is under way, one at a time per key; `ops`: operations of the keeper and their answers.
+//! - `fencing`: fence agents, run here or on other members.
 //! - [`ask`]: questions between agents; `view`: what the loop publishes; `door`: how routes reach all of it.
 
 pub mod ask;
@@ -10,6 +11,7 @@ pub mod platform;
 
 mod brain;
 mod door;
+mod fencing;
 mod flights;
 mod leading;
 mod life;
@@ -24,6 +26,7 @@ use openraft::{AsyncRuntime, Instant};
 
 use self::ask::{Answer, Question};
 use self::brain::{Brain, Event};
+use self::fencing::Fencer;
 use self::ops::{Hands, Ops};
 use self::platform::Platform;
 use self::view::LocalView;
@@ -71,6 +74,7 @@ pub struct Agent<P: Platform> {
     pub platform: P,
     view: LocalView,
     hands: Hands<P>,
+    fencer: Fencer<P>,
 }
 
 impl<P: Platform> Clone for Agent<P> {
@@ -83,6 +87,7 @@ impl<P: Platform> Clone for Agent<P> {
             platform: self.platform.clone(),
             view: self.view.clone(),
             hands: self.hands.clone(),
+            fencer: self.fencer.clone(),
         }
     }
 }
@@ -100,11 +105,17 @@ impl<P: Platform> Agent<P> {
             platform: parts.platform.clone(),
             view: view.clone(),
             hands: hands.clone(),
+            fencer: Fencer {
+                me: parts.me,
+                platform: parts.platform.clone(),
+                peers: parts.peers.clone(),
+                consensus: parts.consensus.clone(),
+            },
         };
         let from_keeper = parts.keeper.from.clone();
         let mut changes = parts.consensus.changes();
         let mut progress = parts.consensus.leadership();
-        let brain = Brain::new(parts, hands, view);
+        let brain = Brain::new(parts, hands, agent.fencer.clone(), view);
         let to_brain = brain.to_self.clone();
         pump::<P, _>(from_keeper, to_brain.clone(), Event::Keeper);
         let to_follow = to_brain.clone();
@@ -130,6 +141,10 @@ impl<P: Platform> Agent<P> {
     pub async fn answer(&self, body: &[u8]) -> Vec<u8> {
         let answer = match codec::decode(body) {
             Ok(Question::Reach { keepers }) => self.reach(keepers.into_iter().collect()).await,
+            Ok(Question::Fence(ask)) => Answer::Fence(self.fencer.answer(ask).await),
+            Ok(Question::EndNode { node, action, begun }) => {
+                Answer::Fence(self.fencer.end_here(node, action, begun).await)
+            }
             Err(error) => Answer::No { why: error.to_string() },
         };
         codec::encode(&answer)

@@ -1,7 +1,10 @@
 //! What an agent needs of the world around it, so that the same agent runs on a host and in the simulator.
 
+use std::time::Duration;
+
 use openraft::AsyncRuntime;
 
+use crate::engine::fence::call::FenceSaid;
 use crate::engine::{Nonce, VoterTime, WallMillis};
 use crate::package::PackageName;
 use crate::raft::peers::Peers;
@@ -31,6 +34,18 @@ pub trait Platform: Clone + Send + Sync + 'static {
 
     /// The file that a package's programs write to, and its events.
     fn log_file(&self, package: &PackageName) -> String;
+
+    /// Runs a fence agent with this on its standard input, for so long at most. `whole`: all of what it writes is wanted,
+    /// not only the end. A world without agents has none.
+    fn run_fence_agent(
+        &self,
+        _agent: String,
+        _input: String,
+        _within: Duration,
+        _whole: bool,
+    ) -> impl Future<Output = FenceSaid> + Send {
+        async { FenceSaid::Absent }
+    }
 
     /// The agent's loop has gone round: it lives. Says how this node is, in one line.
     fn turned(&self, status: &str);

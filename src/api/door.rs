@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::local::Local;
+use crate::engine::fence::call::{FenceAsk, FenceSaid};
 use crate::engine::planner::Note;
-use crate::engine::{Command, LogIndex, Reply, State, WallMillis};
+use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis};
 use crate::package::{NodeName, PackageName};
 use crate::raft::RaftStatus;
 
@@ -46,6 +47,9 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// applied it. `by` is who asked, for the ledger: `root@n1`.
     fn submit(&self, command: Command, by: String)
     -> impl Future<Output = Result<(LogIndex, Reply), DoorError>> + Send;
+
+    /// Has a member run a fence agent in a way that ends no machine.
+    fn fence_ask(&self, member: NodeId, ask: FenceAsk) -> impl Future<Output = FenceSaid> + Send;
 
     /// Waits until this node has applied everything committed before the call; a cut-off node answers an error.
     fn linearize(&self) -> impl Future<Output = Result<LogIndex, DoorError>> + Send;

@@ -78,6 +78,10 @@ impl From<Rejected> for Refusal {
             | Rejected::SessionInTheWay { .. }
             | Rejected::NoMajority { .. }
             | Rejected::TooManySets
+            | Rejected::AwaitsFencing { .. }
+            | Rejected::FenceFirst { .. }
+            | Rejected::NoFenceDevice { .. }
+            | Rejected::FenceLives { .. }
             | Rejected::SetMoved { .. } => Self::new(StatusCode::CONFLICT, "rejected", text),
         }
     }

@@ -1,6 +1,6 @@
 //! What travels through the door, as JSON. Names are stable; fields are only added.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::local::Local;
 use crate::engine::command::StopScope;
 use crate::engine::event::Event;
+use crate::engine::fence::call::FenceSaid;
+use crate::engine::fence::{FenceAction, FenceDevice, Fencing};
 use crate::engine::state::Watchdog;
 use crate::engine::view::PackageView;
 use crate::engine::{ClusterId, LogIndex, NodeId, Profile, Reply, SessionId, Token};
@@ -157,6 +159,65 @@ pub struct Moving {
 pub struct RemoveRequest {
     /// Its name.
     pub node: NodeName,
+}
+
+/// `GET /v1/fences`, an element for each node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FenceView {
+    /// Its name.
+    pub node: NodeName,
+    /// How it is switched off, without secrets; none without a device.
+    pub device: Option<FenceDevice>,
+    /// What is ordered, under way or has failed.
+    pub fencing: Option<Fencing>,
+    /// The entry that began the last attempt that succeeded.
+    pub fenced: Option<LogIndex>,
+    /// Packages that wait until it is fenced.
+    pub waiting: Vec<PackageName>,
+}
+
+/// `PUT /v1/fences/N`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FenceRequest {
+    /// How it is switched off.
+    pub device: FenceDevice,
+    /// Do not ask the agent what it takes.
+    #[serde(default)]
+    pub unchecked: bool,
+}
+
+/// `PUT /v1/fences/N` answers who cannot run the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FenceSet {
+    /// The entry; the node that answers has applied it.
+    pub index: LogIndex,
+    /// What it answered.
+    pub reply: Reply,
+    /// Members that cannot run the agent, each with why.
+    pub missing: BTreeMap<NodeName, String>,
+}
+
+/// `POST /v1/fences/N/test`, an element for each member that was asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FenceTest {
+    /// Who ran the agent.
+    pub from: NodeName,
+    /// What `monitor` came to.
+    pub monitor: FenceSaid,
+    /// What `status` came to.
+    pub status: FenceSaid,
+}
+
+/// `POST /v1/fences/N/order`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FenceOrder {
+    /// What to do.
+    pub action: FenceAction,
+    /// Even if the node lives.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// What a change answers.

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::engine::Profile;
-use crate::package::{NodeName, PackageName};
+use crate::engine::fence::FenceAction;
+use crate::package::{Millis, NodeName, PackageName};
 
 /// Failover cluster manager: packages of IPs and programs that run on one node at a time and respawn on a standby.
 #[derive(Debug, Parser)]
@@ -61,6 +62,9 @@ pub enum Verb {
     /// Make a cluster, join one, make a join token, remove a lost node
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Switch nodes off from outside, by ClusterLabs-style fence agents
+    #[command(subcommand, after_help = FENCE_EXAMPLES)]
+    Fence(Fence),
     /// This node as a whole
     #[command(subcommand)]
     Node(Node),
@@ -245,6 +249,107 @@ pub struct ClusterJoin {
     /// What `pkgctl cluster token` printed on a member
     pub token: String,
     /// Do not wait until this node votes
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+const FENCE_EXAMPLES: &str = "\
+Examples:
+  pkgctl fence set n1 --agent /usr/sbin/fence_ipmilan --option ip=10.9.0.1 --option username=fence \\
+                      --option lanplus=1 --option-file /root/n1.secret
+                                  give n1 a device; n1.secret (mode 0600) has a line: password=...
+  pkgctl fence test n1            run `monitor` and `status` from every member, and say who lacks the agent
+  pkgctl fence list               devices, and who waits for what
+  pkgctl fence confirm n1         n1 is off, you have made sure: packages that wait for its fencing go on
+  pkgctl fence on n1              switch it on again
+
+Only packages with a resource of guarantee `none` wait for fencing; docs/fencing.md says how.";
+
+/// `pkgctl fence …`.
+#[derive(Debug, Subcommand)]
+pub enum Fence {
+    /// Give a node a fence device, or replace it; its options are checked against the agent's metadata
+    Set(FenceSet),
+    /// Show every node's device, and what is under way
+    List,
+    /// Show a node's device; secrets are masked
+    Show(FenceNode),
+    /// Forget a node's device
+    Delete(FenceNode),
+    /// Run `monitor` and `status` from every member
+    Test(FenceNode),
+    /// Switch a node off now, by way of the leader
+    Off(FenceEnd),
+    /// Switch a node off and on again, by way of the leader
+    Reboot(FenceEnd),
+    /// Switch a node on
+    On(FenceNode),
+    /// Say that a node is off, and answer for it: packages that wait for its fencing go on
+    Confirm(FenceNode),
+}
+
+/// `pkgctl fence set`.
+#[derive(Debug, Parser)]
+pub struct FenceSet {
+    /// The node that the device switches off
+    pub node: NodeName,
+    /// The fence agent's path, the same on every member
+    #[arg(long, value_name = "PATH")]
+    pub agent: String,
+    /// An option of the agent; may be repeated. Others see the command line: passwords belong into --option-file
+    #[arg(long = "option", value_name = "NAME=VALUE")]
+    pub options: Vec<String>,
+    /// A file with an option per line, as NAME=VALUE; it must be readable by its owner only
+    #[arg(long, value_name = "FILE")]
+    pub option_file: Option<PathBuf>,
+    /// What ends the node
+    #[arg(long, value_enum, default_value_t = FenceActionArg::Off)]
+    pub action: FenceActionArg,
+    /// How long the agent may take
+    #[arg(long, value_name = "TIME", default_value_t = crate::engine::fence::TIMEOUT_DEFAULT)]
+    pub timeout: Millis,
+    /// Wait so long before the action
+    #[arg(long, value_name = "TIME", default_value_t = Millis(0))]
+    pub delay: Millis,
+    /// Do not ask the agent for its metadata
+    #[arg(long)]
+    pub unchecked: bool,
+}
+
+/// What ends a node, as words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FenceActionArg {
+    /// Off, and `status` must say so
+    Off,
+    /// Off and on again
+    Reboot,
+}
+
+impl From<FenceActionArg> for FenceAction {
+    fn from(word: FenceActionArg) -> Self {
+        match word {
+            FenceActionArg::Off => FenceAction::Off,
+            FenceActionArg::Reboot => FenceAction::Reboot,
+        }
+    }
+}
+
+/// A verb about one node.
+#[derive(Debug, Parser)]
+pub struct FenceNode {
+    /// The node
+    pub node: NodeName,
+}
+
+/// `pkgctl fence off` and `reboot`.
+#[derive(Debug, Parser)]
+pub struct FenceEnd {
+    /// The node
+    pub node: NodeName,
+    /// Even if it lives: what runs there is cut off
+    #[arg(long)]
+    pub force: bool,
+    /// Do not wait for the outcome
     #[arg(long)]
     pub no_wait: bool,
 }

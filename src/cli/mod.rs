@@ -7,6 +7,7 @@ pub mod exit;
 
 mod client;
 mod cluster;
+mod fence;
 mod follow;
 mod init;
 mod logs;
@@ -54,6 +55,7 @@ async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
         Verb::Status(verb) => status::status(&client, out, verb.package.as_ref()).await,
         Verb::Logs(verb) => logs::logs(&client, out, verb).await,
         Verb::Cluster(verb) => cluster::cluster(&client, out, verb).await,
+        Verb::Fence(verb) => fence::fence(&client, out, verb).await,
         Verb::Node(verb) => node::node(&client, out, verb).await,
         Verb::Agent(_) | Verb::Demo(_) => Err(Failed::usage("this verb is not for an agent".to_owned())),
     }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::event::Timeline;
+use super::fence::{FenceAction, FenceDevice, FenceOutcome};
 use super::state::{Cluster, Desired, Phase, ResourceReport, Watchdog};
 use super::{Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName};
@@ -248,6 +249,50 @@ pub enum Command {
         /// How it is; none when none is configured.
         watchdog: Option<Watchdog>,
     },
+    /// Stores or replaces the device by which a node is switched off from outside.
+    SetFence {
+        /// Which node.
+        node: NodeName,
+        /// How.
+        device: FenceDevice,
+    },
+    /// Forgets a node's fence device.
+    DeleteFence {
+        /// Which node.
+        node: NodeName,
+    },
+    /// An operator orders a node to be fenced, once.
+    OrderFence {
+        /// Which node.
+        node: NodeName,
+        /// How.
+        action: FenceAction,
+        /// Even if it lives.
+        force: bool,
+    },
+    /// An attempt to fence a node begins; nobody runs its agent before this is in the log.
+    BeginFence {
+        /// Which node.
+        node: NodeId,
+        /// The entry that began the attempt before; 0 when there was none.
+        after: LogIndex,
+        /// The sentence the operator reads.
+        why: String,
+    },
+    /// An attempt to fence a node has ended.
+    EndFence {
+        /// Which node.
+        node: NodeId,
+        /// The entry that began it.
+        begun: LogIndex,
+        /// How it ended.
+        outcome: FenceOutcome,
+    },
+    /// An operator has made sure that a node is off, and answers for it.
+    ConfirmFence {
+        /// Which node.
+        node: NodeName,
+    },
     /// A failed node may be tried again.
     ClearFailure {
         /// Which package.
@@ -451,6 +496,42 @@ pub enum Rejected {
         newest: Option<SetId>,
         /// The one in the command.
         given: Option<SetId>,
+    },
+    /// Nobody but a fence device knows whether its old owner still acts.
+    #[error(
+        "package '{package}' waits until {node} is fenced; if you have made sure that {node} is off: `pkgctl fence \
+         confirm {node}`"
+    )]
+    AwaitsFencing {
+        /// The package.
+        package: PackageName,
+        /// The node's name.
+        node: String,
+    },
+    /// Packages wait until it is fenced.
+    #[error(
+        "{packages} wait until {node} is fenced; once it is off for certain: `pkgctl fence confirm {node}`, then remove it"
+    )]
+    FenceFirst {
+        /// The node.
+        node: NodeName,
+        /// The packages' names.
+        packages: String,
+    },
+    /// There is nothing to fence it with.
+    #[error("{node} has no fence device; `pkgctl fence set {node} --agent …` gives it one")]
+    NoFenceDevice {
+        /// The node.
+        node: NodeName,
+    },
+    /// It lives.
+    #[error(
+        "{node} is up: it has a live session, and what runs there would be cut off. Move its packages away first, or add \
+         --force"
+    )]
+    FenceLives {
+        /// The node.
+        node: NodeName,
     },
     /// The values themselves are not usable.
     #[error("{0}")]

@@ -24,7 +24,8 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
     /// What kind of thing, one word for machines. Cluster: `created`, `token`, `joined`, `voters`, `voter_up`,
-    /// `session`, `expired`, `lease_set`, `watchdog`. Package: `defined`, `deleted`, `run`, `stopped`, `cleared`, `assigned`,
+    /// `session`, `expired`, `lease_set`, `watchdog`,
+    /// `fence_set`, `fence_deleted`, `fence_ordered`, `fencing`, `fenced`, `fence_failed`, `fence_confirmed`. Package: `defined`, `deleted`, `run`, `stopped`, `cleared`, `assigned`,
     /// `taken_over`, `unowned`, `moving`, `moved`, `released`, `failed`. Its owner's word: `starting`, `running`,
     /// `stopping`, `held`, and `report` when the phase is the same as before.
     pub what: String,

@@ -6,6 +6,7 @@
 //! - [`check`]: the invariants, apart from the code that keeps them.
 //! - [`view`]: a package as an operator sees it.
 //! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
+//! - [`fence`]: nodes that are switched off from outside, and who waits for it.
 //! - [`event`]: what happened and why, as data.
 //! - [`codec`]: how values become bytes on disk and wire; [`frame`]: values on a byte stream.
 
@@ -14,6 +15,7 @@ pub mod check;
 pub mod codec;
 pub mod command;
 pub mod event;
+pub mod fence;
 pub mod frame;
 pub mod ids;
 pub mod lease;

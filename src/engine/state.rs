@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
+use super::fence::{Awaiting, FenceDevice, Fencing};
 use super::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName, ResourceName};
 
@@ -33,6 +34,21 @@ pub struct State {
     /// What each node's keeper says of its machine's watchdog; nothing of nodes without one.
     #[serde(default)]
     pub watchdogs: BTreeMap<NodeId, Watchdog>,
+    /// How nodes are switched off from outside; secrets among it are never shown.
+    #[serde(default)]
+    pub fence_devices: BTreeMap<NodeId, FenceDevice>,
+    /// Packages that are given to nobody until a node is fenced.
+    #[serde(default)]
+    pub awaiting: BTreeMap<PackageName, Awaiting>,
+    /// Fencings that are ordered, under way, or have failed.
+    #[serde(default)]
+    pub fencing: BTreeMap<NodeId, Fencing>,
+    /// Where the last fencing of a node that succeeded had begun: no session before it is left.
+    #[serde(default)]
+    pub fenced: BTreeMap<NodeId, LogIndex>,
+    /// Ownerships whose package had an unenforced resource when they were given, and has none in its definition now.
+    #[serde(default)]
+    pub was_unenforced: BTreeMap<PackageName, Token>,
     /// Live sessions.
     pub sessions: BTreeMap<SessionId, Session>,
     /// Packages by name.

@@ -106,7 +106,7 @@ pub fn package_view(state: &State, name: &PackageName) -> Option<PackageView> {
     let entry = state.packages.get(name)?;
     let (word, since, reason) = match &entry.owner {
         Some(owner) => owned(state, entry, owner),
-        None => unowned(entry),
+        None => unowned(state, entry),
     };
     Some(PackageView {
         name: name.clone(),
@@ -150,9 +150,13 @@ fn barred(entry: &PackageEntry, name: &NodeName) -> Option<String> {
     (!view.eligible).then(|| format!("{name} {}", view.why))
 }
 
-fn unowned(entry: &PackageEntry) -> Condition {
+fn unowned(state: &State, entry: &PackageEntry) -> Condition {
     let unowned = entry.unowned.as_ref();
     let since = unowned.map(|cause| cause.since);
+    let waits = state.fence_wait(&entry.definition.name).filter(|_| entry.desired == Desired::Running);
+    if let Some(waits) = waits {
+        return (StateWord::FailingOver, since, waits);
+    }
     match entry.desired {
         Desired::Halted => {
             let halted = entry.halted.as_ref();

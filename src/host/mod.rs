@@ -11,6 +11,7 @@
 //! - [`netlink`]: links, addresses, nftables, sockets of an address.
 //! - [`pr`]: persistent reservations of block devices.
 //! - [`systemd`]: what the service manager is told, without ever waiting for it.
+//! - [`fence_agent`]: fence agents, bounded in time and output.
 //! - [`watchdog`]: the machine's watchdog device.
 //! - [`arp`], [`nd`]: probes and announcements of an address, as bytes.
 //! - [`tap`]: the packet socket that carries them.
@@ -18,6 +19,7 @@
 pub mod arp;
 pub mod block;
 pub mod clock;
+pub mod fence_agent;
 pub mod keeper_link;
 pub mod kill_timer;
 pub mod mounts;

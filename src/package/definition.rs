@@ -49,7 +49,21 @@ pub enum Kind {
     Filesystem(FilesystemResource),
 }
 
+impl Package {
+    /// The first resource whose end with the lease nothing enforces: only the end of its machine is certain.
+    pub fn unenforced(&self) -> Option<&Resource> {
+        self.resources.iter().find(|resource| !resource.kind.is_enforced())
+    }
+}
+
 impl Kind {
+    /// Whether something makes sure of its end when the lease ends: the kernel, storage, or the keeper.
+    pub fn is_enforced(&self) -> bool {
+        match self {
+            Kind::Ip(_) | Kind::Program(_) => true,
+        }
+    }
+
     /// The word used in files and tables.
     pub fn word(&self) -> &'static str {
         match self {

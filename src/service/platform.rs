@@ -3,13 +3,16 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
 
 use crate::agent::platform::Platform;
 use crate::config::Places;
+use crate::engine::fence::call::FenceSaid;
 use crate::engine::{Nonce, VoterTime, WallMillis};
 use crate::host::clock::{Clock, wall_now};
+use crate::host::fence_agent::{self, Keep};
 use crate::host::systemd::Systemd;
 use crate::host::users;
 use crate::net::peers::TlsPeers;
@@ -55,6 +58,11 @@ impl Platform for HostPlatform {
 
     fn log_file(&self, package: &PackageName) -> String {
         self.places.package_log(package).display().to_string()
+    }
+
+    async fn run_fence_agent(&self, agent: String, input: String, within: Duration, whole: bool) -> FenceSaid {
+        let keep = if whole { Keep::Beginning } else { Keep::End };
+        fence_agent::run(&agent, &input, within, keep).await
     }
 
     fn turned(&self, status: &str) {

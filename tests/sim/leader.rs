@@ -102,8 +102,8 @@ impl World {
                 Step::Collect(session) => self.collect(&mut leader, session),
                 Step::Confirm { old, newer, keepers } => self.confirm(&mut leader, old, newer, keepers),
                 Step::AskReach { members, hosts } => self.ask_reach(&mut leader, &members, &hosts),
-                // The plots change Raft's voters themselves.
-                Step::AddLearner { .. } | Step::Promote(_) | Step::Remove(_) => {}
+                // The plots change Raft's voters themselves; no node of theirs has a fence device.
+                Step::Fence { .. } | Step::AddLearner { .. } | Step::Promote(_) | Step::Remove(_) => {}
             }
         }
         self.ask(&mut leader);

@@ -2,6 +2,7 @@
 
 mod body;
 mod cluster;
+mod fence;
 mod log;
 mod packages;
 mod status;
@@ -36,6 +37,12 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/cluster/join", post(cluster::member_already))
         .route("/v1/cluster/token", post(cluster::token::<D>))
         .route("/v1/cluster/remove", post(cluster::remove::<D>))
+        .route("/v1/fences", get(fence::list::<D>))
+        .route("/v1/fences/{name}", put(fence::set::<D>).delete(fence::delete::<D>))
+        .route("/v1/fences/{name}/test", post(fence::test::<D>))
+        .route("/v1/fences/{name}/on", post(fence::on::<D>))
+        .route("/v1/fences/{name}/order", post(fence::order::<D>))
+        .route("/v1/fences/{name}/confirm", post(fence::confirm::<D>))
         .route("/v1/node/leave", post(cluster::leave::<D>))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))

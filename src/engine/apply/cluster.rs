@@ -6,7 +6,7 @@ use super::step::{Line, Step};
 use crate::engine::command::{JOIN_TOKENS_MAX, NewNode};
 use crate::engine::state::{Cluster, Node};
 use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, WallMillis};
-use crate::package::NodeName;
+use crate::package::{NodeName, PackageName};
 
 /// Length of a SHA-256 digest in hex.
 const DIGEST_CHARS: usize = 64;
@@ -77,6 +77,10 @@ pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rej
     if step.state.sessions.values().any(|session| session.node == id) {
         return Err(Rejected::NodeUp { name: name.clone() });
     }
+    let waiting: Vec<&str> = step.state.waiting_for(id).into_iter().map(PackageName::as_str).collect();
+    if !waiting.is_empty() {
+        return Err(Rejected::FenceFirst { node: name.clone(), packages: waiting.join(", ") });
+    }
     let others = step.state.raft_voters.iter().filter(|voter| **voter != id && !step.state.leaving.contains(voter));
     if others.count() == 0 {
         return Err(Rejected::LastVoter { name: name.clone() });
@@ -101,6 +105,9 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
     step.state.nodes.remove(&node);
     step.state.voter_lives.remove(&node);
     step.state.watchdogs.remove(&node);
+    step.state.fence_devices.remove(&node);
+    step.state.fencing.remove(&node);
+    step.state.fenced.remove(&node);
     let why = format!("{name} (node {node}) is removed; it can come back as a new node only");
     step.record(Line::new("removed", why).node(Some(name)));
     Ok(Reply::Done)

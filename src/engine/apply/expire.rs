@@ -27,6 +27,9 @@ pub(super) fn expire(
     let targets = check_moves(step, session, moves)?;
     let why = format!("session {session} of its owner has ended and no other node could take it over yet");
     let unowned = step.end_session(session, &why);
+    let left: Vec<PackageName> =
+        unowned.iter().filter(|package| moves.iter().all(|m| m.package != **package)).cloned().collect();
+    super::fence::await_fencing(step, node, session, &left);
     record_expiry(step, session, node, &voters, timeline);
     for (takeover, to) in moves.iter().zip(targets) {
         step.give(&takeover.package, takeover.to, to, &takeover.why);
@@ -35,8 +38,7 @@ pub(super) fn expire(
         line.timeline = Some(timeline);
         step.record(line);
     }
-    let moved: BTreeSet<&PackageName> = moves.iter().map(|takeover| &takeover.package).collect();
-    for package in unowned.iter().filter(|package| !moved.contains(package)) {
+    for package in &left {
         let line = Line::new("unowned", why.clone()).package(package).node(step.name(node));
         step.record(line);
     }
@@ -63,6 +65,10 @@ fn check_moves(step: &Step, session: SessionId, moves: &[Takeover]) -> Result<Ve
         let to = step.live(takeover.to)?;
         if takeover.to == session {
             return Err(Rejected::SessionNotLive { session });
+        }
+        let node = owner.node;
+        if step.state.must_fence(package, node, session) {
+            return Err(Rejected::AwaitsFencing { package: package.clone(), node: step.state.name_of(node) });
         }
         step.may_own(package, to)?;
         targets.push(to);

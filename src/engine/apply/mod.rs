@@ -5,10 +5,11 @@
 //!
 //! - `step`: one entry being applied: its stamps, its facts for the keepers, its lines in the ledger.
 //! - `cluster`: the cluster, its nodes, join tokens. `session`: voters' lives and sessions. `expire`: rule 12.
-//! - `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
+//! - `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
 
 mod cluster;
 mod expire;
+mod fence;
 mod node;
 mod owner;
 mod package;
@@ -86,6 +87,12 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::ExpireSession { session, agreed, moves, timeline } => {
             expire::expire(step, *session, agreed, moves, *timeline)
         }
+        Command::SetFence { node, device } => fence::set(step, node, device),
+        Command::DeleteFence { node } => fence::delete(step, node),
+        Command::OrderFence { node, action, force } => fence::order(step, node, *action, *force),
+        Command::BeginFence { node, after, why } => fence::begin(step, *node, *after, why),
+        Command::EndFence { node, begun, outcome } => fence::end(step, *node, *begun, outcome),
+        Command::ConfirmFence { node } => fence::confirm(step, node),
         Command::SayWatchdog { node, watchdog } => node::say_watchdog(step, *node, watchdog.as_ref()),
         Command::AddLeaseSet { members, after } => set::add(step, members, *after),
         Command::RetireLeaseSet { set } => set::retire(step, *set),

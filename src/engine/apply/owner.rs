@@ -46,6 +46,7 @@ pub(super) fn assign(
     if entry.last_token != last {
         return Err(Rejected::TokenMoved { package: package.clone(), current: entry.last_token, given: last });
     }
+    super::fence::check_waits_for_nobody(step, package)?;
     let node = step.live(session)?;
     let name = step.may_own(package, node)?;
     step.give(package, session, node, why);

@@ -20,10 +20,12 @@ pub(super) fn define(step: &mut Step, definition: &Package, replaces: Option<Log
     if current != expected {
         return Err(Rejected::RevisionMoved { package: name.clone(), current, expected });
     }
+    let before = old.map(|entry| entry.revision);
     check_definition(step, definition)?;
+    remember_unenforced(step, definition);
     let revision = step.index;
     let listed = definition.nodes.join_names();
-    let why = match old.map(|entry| entry.revision) {
+    let why = match before {
         Some(before) => format!("the definition replaces revision {before}; nodes {listed}"),
         None => format!("defined with {} resources on {listed}; halted until `run`", definition.resources.len()),
     };
@@ -45,6 +47,15 @@ pub(super) fn define(step: &mut Step, definition: &Package, replaces: Option<Log
     step.state.packages.insert(name.clone(), entry);
     step.record(Line::new("defined", why).package(name));
     Ok(Reply::Revision(revision))
+}
+
+/// An owner that is cut off goes on with the definition it knows: one that becomes enforced is not so there.
+fn remember_unenforced(step: &mut Step, definition: &Package) {
+    let Some(entry) = step.state.packages.get(&definition.name) else { return };
+    let token = entry.last_token;
+    if entry.owner.is_some() && entry.definition.unenforced().is_some() {
+        step.state.was_unenforced.insert(definition.name.clone(), token);
+    }
 }
 
 /// Nodes still listed keep their eligibility, new ones have not been told to run it; a move to a node that is no
@@ -143,7 +154,9 @@ pub(super) fn delete(step: &mut Step, package: &PackageName, revision: LogIndex)
     if entry.owner.is_some() {
         return Err(Rejected::Owned { package: package.clone() });
     }
+    super::fence::check_waits_for_nobody(step, package)?;
     step.state.packages.remove(package);
+    step.state.was_unenforced.remove(package);
     step.record(Line::new("deleted", "its definition is forgotten").package(package));
     Ok(Reply::Done)
 }

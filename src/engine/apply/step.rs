@@ -89,6 +89,12 @@ impl<'a> Step<'a> {
         self.name(node).ok_or_else(|| Rejected::NoSuchNode { node: node.to_string() })
     }
 
+    /// The node of a name.
+    pub fn named(&self, name: &NodeName) -> Result<NodeId, Rejected> {
+        let found = self.state.nodes.iter().find(|(_, node)| node.name == *name);
+        found.map(|(id, _)| *id).ok_or_else(|| Rejected::NoSuchNode { node: name.to_string() })
+    }
+
     pub fn package(&self, package: &PackageName) -> Result<&PackageEntry, Rejected> {
         self.state.packages.get(package).ok_or_else(|| Rejected::NoSuchPackage { package: package.clone() })
     }

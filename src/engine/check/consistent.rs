@@ -19,6 +19,7 @@ pub fn consistent(state: &State) -> Check {
     sessions(state)?;
     voters(state)?;
     state.packages.iter().try_for_each(|(name, entry)| package(state, name, entry))?;
+    fencing(state)?;
     ledger(state)
 }
 
@@ -83,6 +84,22 @@ fn owned(state: &State, name: &PackageName, entry: &PackageEntry, owner: &Owners
     let reported = entry.report.as_ref().is_none_or(|report| report.token == owner.token);
     must(reported, || format!("'{name}' shows the report of another ownership"))?;
     must(entry.unowned.is_none(), || format!("'{name}' is owned and says why it is not"))
+}
+
+/// Who waits for a fencing is owned by nobody, and only members are waited for and fenced.
+fn fencing(state: &State) -> Check {
+    for (package, awaiting) in &state.awaiting {
+        let owner = state.packages.get(package).map(|entry| entry.owner.is_some());
+        must(owner == Some(false), || format!("'{package}' waits for a fencing, and is owned or unknown"))?;
+        must(state.nodes.contains_key(&awaiting.node), || format!("'{package}' waits for a stranger"))?;
+        let over = state.sessions.contains_key(&awaiting.session);
+        must(!over, || format!("'{package}' waits because of session {}, which is live", awaiting.session))?;
+    }
+    let named = state.fence_devices.keys().chain(state.fencing.keys()).chain(state.fenced.keys());
+    for node in named {
+        must(state.nodes.contains_key(node), || format!("the stranger {node} can be fenced"))?;
+    }
+    Ok(())
 }
 
 fn ledger(state: &State) -> Check {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::engine::{Command, NodeId, SessionId, SetId};
+use crate::engine::fence::FenceAction;
+use crate::engine::{Command, LogIndex, NodeId, SessionId, SetId};
 use crate::package::PackageName;
 
 /// Decisions in the order in which they should be carried out, and what was left undone and why.
@@ -59,6 +60,17 @@ pub enum Step {
         /// The nodes with a live session, which must reach a majority of them, and the members themselves.
         hosts: BTreeSet<NodeId>,
     },
+    /// Fence a node: put the attempt into the log, run the agent on the first of these that has it, say how it ended.
+    Fence {
+        /// Which node.
+        node: NodeId,
+        /// How.
+        action: FenceAction,
+        /// The attempt before.
+        after: LogIndex,
+        /// Who may run the agent, in this order; never the node itself.
+        executors: Vec<NodeId>,
+    },
     /// Collect confirmations of the newest set from the old set's keepers, then wait (rule 17).
     Confirm {
         /// The set to be retired.
@@ -87,6 +99,10 @@ impl fmt::Display for Step {
             Step::Remove(node) => write!(f, "take {node} out of Raft"),
             Step::AskReach { members, hosts } => {
                 write!(f, "ask hosts {} whether they reach {}", ids(hosts), ids(members))
+            }
+            Step::Fence { node, action, executors, .. } => {
+                let each: Vec<String> = executors.iter().map(NodeId::to_string).collect();
+                write!(f, "fence {node} ({}) from {}", action.word(), each.join(" or "))
             }
             Step::Confirm { old, newer, keepers } => {
                 write!(f, "confirm lease set {newer} with {} to retire {old}", ids(keepers))
@@ -120,6 +136,12 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::MovePackage { .. }
         | Command::Release { .. }
         | Command::Report { .. }
+        | Command::SetFence { .. }
+        | Command::DeleteFence { .. }
+        | Command::OrderFence { .. }
+        | Command::BeginFence { .. }
+        | Command::EndFence { .. }
+        | Command::ConfirmFence { .. }
         | Command::SayWatchdog { .. }) => write!(f, "{other:?}"),
     }
 }

@@ -4,9 +4,11 @@
 //! planner holds nothing between two calls: what it waits for comes back as an observation.
 //!
 //! - `membership`: joined nodes become voters, lease sets follow voters (rules 14, 15, 17).
+//! - `fencing`: nodes that packages wait for are switched off from outside.
 //! - `packages`: silent sessions expire, packages without an owner get one.
 
 mod decision;
+mod fencing;
 mod membership;
 mod packages;
 
@@ -43,6 +45,10 @@ pub struct Observations {
     pub ready: BTreeSet<NodeId>,
     /// Which keepers each node's keeper has reached.
     pub reach: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// This node, which runs fence agents itself where it can.
+    pub me: Option<NodeId>,
+    /// Nodes that this leader is fencing now.
+    pub fencing: BTreeSet<NodeId>,
     /// The old lease set whose retirement has been confirmed and waited for (rule 17).
     pub retirable: Option<SetId>,
 }
@@ -70,6 +76,7 @@ pub fn plan(state: &State, seen: &Observations) -> Plan {
         packages::expire_silent(state, seen, &mut plan);
         packages::forget_old_failures(state, seen, &mut plan);
         packages::assign_unowned(state, seen, &mut plan);
+        fencing::fence(state, seen, &mut plan);
         membership::follow(state, seen, &mut plan);
     }
     plan

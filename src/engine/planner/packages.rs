@@ -31,6 +31,10 @@ fn takeovers(state: &State, seen: &Observations, session: SessionId, from: &str)
     owned
         .filter_map(|(name, entry)| {
             let owner = entry.owner.as_ref().filter(|o| o.session == session)?;
+            // It is given away by itself once its node is fenced.
+            if state.must_fence(name, owner.node, session) {
+                return None;
+            }
             let to = best(state, seen, entry)?;
             let why = format!("{from} is silent; {} is the next eligible node of its list", to.name);
             Some(Takeover { package: name.clone(), token: owner.token, to: to.session, why })
@@ -53,6 +57,10 @@ fn best(state: &State, seen: &Observations, entry: &PackageEntry) -> Option<Cand
 pub(super) fn assign_unowned(state: &State, seen: &Observations, plan: &mut Plan) {
     let unowned = state.packages.iter().filter(|(_, entry)| wanted(entry) && entry.owner.is_none());
     for (name, entry) in unowned {
+        if let Some(why) = state.fence_wait(name) {
+            plan.notes.push(Note { package: name.clone(), why });
+            continue;
+        }
         let placement = place(state, entry, &seen.unfit());
         match placement.candidates.first() {
             Some(to) => plan.decisions.push(assign(name, entry, to)),

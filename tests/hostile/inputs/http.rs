@@ -12,8 +12,9 @@ use pkgctl::api::door::{Door, DoorError, TokenOffer};
 use pkgctl::api::local::Local;
 use pkgctl::api::routes::routes;
 use pkgctl::engine::check::consistent;
+use pkgctl::engine::fence::call::{FenceAsk, FenceSaid};
 use pkgctl::engine::planner::Note;
-use pkgctl::engine::{Command, LogIndex, Reply, State, WallMillis, apply};
+use pkgctl::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis, apply};
 use pkgctl::net::http::{Caller, serve_stream};
 use pkgctl::package::{NodeName, PackageName};
 use pkgctl::raft::RaftStatus;
@@ -39,6 +40,10 @@ impl Door for Lone {
         let index = LogIndex(state.applied.0 + 1);
         let entry = pkgctl::engine::command::Entry { by, ..scene::entry(command) };
         Ok((index, apply(&mut state, index, &entry).reply))
+    }
+
+    async fn fence_ask(&self, _: NodeId, _: FenceAsk) -> FenceSaid {
+        FenceSaid::Absent
     }
 
     async fn linearize(&self) -> Result<LogIndex, DoorError> {

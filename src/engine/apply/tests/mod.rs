@@ -1,6 +1,7 @@
 //! Tests of `apply`, a file per group of commands, over one small cluster whose log they write.
 
 mod cluster;
+mod fence;
 mod lease;
 mod node;
 mod owner;

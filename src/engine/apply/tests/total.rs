@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::fence::{FenceAction, FenceDevice, FenceOutcome};
 use crate::engine::state::{ResourceReport, ResourceState, Watchdog};
 use crate::engine::{check, codec};
 
@@ -31,6 +32,43 @@ fn takeover() -> impl Strategy<Value = Takeover> {
         to: SessionId(to),
         why: "why".into(),
     })
+}
+
+fn fencing() -> impl Strategy<Value = Command> {
+    let action = || prop_oneof![Just(FenceAction::Off), Just(FenceAction::Reboot)];
+    prop_oneof![
+        (a_node(), any::<bool>(), action(), number()).prop_map(|(node, good, action, ms)| Command::SetFence {
+            node,
+            device: FenceDevice {
+                agent: if good { "/usr/sbin/fence_x".into() } else { "x".into() },
+                options: BTreeMap::new(),
+                action,
+                timeout: Millis(ms),
+                delay: Millis(0),
+            },
+        }),
+        a_node().prop_map(|node| Command::DeleteFence { node }),
+        (a_node(), action(), any::<bool>()).prop_map(|(node, action, force)| Command::OrderFence {
+            node,
+            action,
+            force
+        }),
+        (number(), number()).prop_map(|(node, after)| Command::BeginFence {
+            node: NodeId(node),
+            after: LogIndex(after),
+            why: "why".into(),
+        }),
+        (number(), number(), any::<bool>(), action()).prop_map(|(node, begun, well, action)| Command::EndFence {
+            node: NodeId(node),
+            begun: LogIndex(begun),
+            outcome: if well {
+                FenceOutcome::Fenced { action, by: NodeId(node) }
+            } else {
+                FenceOutcome::Failed { why: "why".into() }
+            },
+        }),
+        a_node().prop_map(|node| Command::ConfirmFence { node }),
+    ]
 }
 
 fn nodes_and_leases() -> impl Strategy<Value = Command> {
@@ -106,7 +144,7 @@ fn owners() -> impl Strategy<Value = Command> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![nodes_and_leases(), packages(), owners()]
+    prop_oneof![nodes_and_leases(), packages(), owners(), fencing()]
 }
 
 /// Starts from a cluster that works, so that arbitrary commands find something to change.
