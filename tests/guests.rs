@@ -1,6 +1,9 @@
 //! The program of the guests that `tests/guests/run` boots: pid 1 there, and the scenarios, on real SCSI and a real
 //! watchdog. Started by anybody else, it says how to start it.
 
+#[path = "cluster/bench.rs"]
+#[allow(dead_code, reason = "tests/cluster.rs uses all of it")]
+mod bench;
 #[path = "guests/disk.rs"]
 mod disk;
 #[path = "guests/facts.rs"]
@@ -13,13 +16,15 @@ mod machine;
 mod reservation;
 #[path = "guests/rig.rs"]
 mod rig;
+#[path = "guests/watchdog.rs"]
+mod watchdog;
 
 use std::process::ExitCode;
 
 use facts::Named;
 
 /// What one guest can show, by the name that `tests/guests/run` gives.
-const SCENARIOS: &[Named] = &[("rig", rig::run), ("reservation", reservation::run)];
+const SCENARIOS: &[Named] = &[("rig", rig::run), ("reservation", reservation::run), ("watchdog", watchdog::run)];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -130,8 +130,13 @@ impl Bench {
 
     /// Stores the package, which may run on these nodes, and runs it.
     pub fn run_package(&self, owners: &[&str]) {
+        self.run_definition(&definition(&self.lab, owners));
+    }
+
+    /// The same with a file of the test's own for `testpkg1`.
+    pub fn run_definition(&self, text: &str) {
         let file = self.lab.scratch().join("testpkg1.toml");
-        std::fs::write(&file, definition(&self.lab, owners)).unwrap();
+        std::fs::write(&file, text).unwrap();
         self.ctl(&self.nodes[0], &["init", "testpkg1", "-f", file.to_str().unwrap()]);
         self.ctl(&self.nodes[0], &["run", "testpkg1"]);
     }

@@ -24,17 +24,22 @@ pub struct Facts {
 impl Facts {
     /// States what was just shown; whoever calls it has asserted it.
     pub fn shown(&self, fact: impl Display) {
-        self.line(format_args!("ok  {}: {fact}", self.scenario));
+        self.line(format_args!("ok {:6.1} s  {}: {fact}", uptime(), self.scenario));
     }
 
     /// States a number, or something that this kernel does and nothing relies on.
     pub fn noted(&self, fact: impl Display) {
-        self.line(format_args!("    {}: {fact}", self.scenario));
+        self.line(format_args!("   {:6.1} s  {}: {fact}", uptime(), self.scenario));
     }
 
     fn line(&self, text: impl Display) {
         writeln!(self.out.borrow_mut(), "{text}").expect("write to the line out of the guest");
     }
+}
+
+/// Since this machine was started, in seconds.
+fn uptime() -> f64 {
+    Moment::now().since(Moment::default()).as_secs_f64()
 }
 
 /// Runs the scenarios of these names to their ends; one that panics has failed, and the next one runs all the same.
