@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FilesystemResource, LunResource, Millis, NodeName, PackageName, ResourceName};
+use super::{FilesystemResource, LunResource, Millis, NodeName, PackageName, ResourceName, is_fenced};
 
 /// An ordered list of resources that runs on one node at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,18 +52,14 @@ pub enum Kind {
 impl Package {
     /// The first resource whose end with the lease nothing enforces: only the end of its machine is certain.
     pub fn unenforced(&self) -> Option<&Resource> {
-        self.resources.iter().find(|resource| !resource.kind.is_enforced())
+        self.resources.iter().find(|resource| match &resource.kind {
+            Kind::Ip(_) | Kind::Program(_) | Kind::Lun(_) => false,
+            Kind::Filesystem(_) => !is_fenced(self, resource),
+        })
     }
 }
 
 impl Kind {
-    /// Whether something makes sure of its end when the lease ends: the kernel, storage, or the keeper.
-    pub fn is_enforced(&self) -> bool {
-        match self {
-            Kind::Ip(_) | Kind::Program(_) => true,
-        }
-    }
-
     /// The word used in files and tables.
     pub fn word(&self) -> &'static str {
         match self {
