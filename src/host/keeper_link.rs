@@ -2,7 +2,6 @@
 //! does. A keeper outlives the agent that started it.
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -146,7 +145,7 @@ impl<C: Started> Starts<C> {
 
 fn spawn(keeper: &KeeperStart) -> io::Result<Child> {
     let path = keeper.places.log_dir().join("keeper.log");
-    let log = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+    let log = super::own_files::append(&path)?;
     let mut command = Command::new("/proc/self/exe");
     // What systemd has told the agent is meant for the agent alone.
     super::systemd::ENVIRONMENT.iter().for_each(|name| {

@@ -5,6 +5,7 @@
 //! - [`sched`]: real-time scheduling, locked memory, protection from the OOM killer, and their reset for programs.
 //! - [`process`]: processes held by descriptor, so that a number that was used again is never signalled.
 //! - [`kill_timer`]: a kernel timer that kills its own process at an absolute time.
+//! - [`own_files`]: files and directories made with their mode, and refused where others could change them.
 //! - [`packets`]: local sockets that keep message boundaries and carry descriptors and process ids.
 //! - [`keeper_link`]: the agent's link to its keeper, and starting one.
 //! - [`users`]: users and groups by name or number.
@@ -25,6 +26,7 @@ pub mod kill_timer;
 pub mod mounts;
 pub mod nd;
 pub mod netlink;
+pub mod own_files;
 pub mod packets;
 pub mod pr;
 pub mod process;

@@ -65,7 +65,13 @@ fn rotate_one(path: &Path, size_max: u64) -> io::Result<()> {
 }
 
 fn copy(log: &mut File, to: &Path) -> io::Result<()> {
-    let mut copied = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(to)?;
+    let mut copied = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(to)?;
     io::copy(log, &mut copied).map(|_| ())
 }
 

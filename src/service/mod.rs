@@ -14,8 +14,6 @@ mod member;
 mod passive;
 mod platform;
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +23,7 @@ use anyhow::{Context, Result, bail};
 use self::doorway::Doorway;
 use crate::cli::args;
 use crate::config::{Config, PORT_DEFAULT, Places};
+use crate::host::own_files;
 use crate::host::systemd::Systemd;
 use crate::net::identity::{Credentials, IdentityDir};
 use crate::package::NodeName;
@@ -92,8 +91,7 @@ fn prepare(args: &args::Args, verb: &args::Agent) -> Result<Start> {
     // The socket in the one may be a group's to use, and logs are for people to read; the state is nobody else's.
     let run_and_logs = [places.run_dir(), places.log_dir().join("packages")].map(|dir| (dir, 0o755));
     for (dir, mode) in run_and_logs.into_iter().chain([(places.state_dir(), 0o700)]) {
-        let made = DirBuilder::new().recursive(true).mode(mode).create(&dir);
-        made.with_context(|| format!("cannot make the directory {}", dir.display()))?;
+        own_files::dir(&dir, mode).with_context(|| format!("cannot use the directory {}", dir.display()))?;
     }
     Ok(Start {
         places,

@@ -1,7 +1,6 @@
 //! The real world around an agent.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::engine::fence::call::FenceSaid;
 use crate::engine::{Nonce, VoterTime, WallMillis};
 use crate::host::clock::{Clock, wall_now};
 use crate::host::fence_agent::{self, Keep};
+use crate::host::own_files;
 use crate::host::systemd::Systemd;
 use crate::host::users;
 use crate::net::peers::TlsPeers;
@@ -75,8 +75,7 @@ impl Platform for HostPlatform {
         let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(wall_now().0);
         let line = format!("{} pkgctl: {line}\n", humantime::format_rfc3339_millis(at));
         let path = self.places.package_log(package);
-        let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
-        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        if let Err(error) = own_files::append(&path).and_then(|mut file| file.write_all(line.as_bytes())) {
             tracing::warn!(path = %path.display(), "a log line is lost: {error}");
         }
     }

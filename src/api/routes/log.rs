@@ -62,7 +62,9 @@ pub async fn log<D: Door>(
 }
 
 async fn read(path: &FilePath, window: &Window) -> std::io::Result<(u64, Vec<u8>)> {
-    let mut file = match tokio::fs::File::open(path).await {
+    // A link under the log's name would show any file, a pipe would keep us waiting.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = match tokio::fs::OpenOptions::new().read(true).custom_flags(flags).open(path).await {
         // Nothing has run here yet: an empty log, not an error.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok((0, Vec::new())),
         other => other?,

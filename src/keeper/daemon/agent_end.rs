@@ -1,9 +1,8 @@
 //! The agent's connection: one at a time, a new one replaces the old. Nothing here waits.
 
-use std::fs::DirBuilder;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use nix::sys::stat::{Mode, umask};
 
 use super::{KeeperError, RUN_MODE, file};
 use crate::engine::frame::{self, FrameError, Frames};
+use crate::host::own_files;
 use crate::keeper::protocol::{FRAME_MAX_BYTES, FromKeeper, ToKeeper};
 use crate::net::socket_path::{Found, SocketFile, look};
 
@@ -84,7 +84,7 @@ impl AgentEnd {
         }
         if let Some(dir) = self.path.parent() {
             // Whoever took the name may have taken the directory too; if it cannot be made, binding says why.
-            let _ = DirBuilder::new().recursive(true).mode(RUN_MODE).create(dir);
+            let _ = own_files::dir(dir, RUN_MODE);
         }
         match look(&self.path)? {
             Found::Nothing => {}

@@ -13,8 +13,11 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 
 use super::{KeeperError, file};
+use crate::host::own_files;
 use crate::host::process::Process;
 
+/// Nobody else has a use for it.
+const PRIVATE_MODE: u32 = 0o700;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The record.
@@ -36,7 +39,7 @@ impl Inits {
         let all = run_dir.join("inits");
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
         let dir = all.join(boot.trim());
-        fs::create_dir_all(&dir).map_err(file("make the directory", &dir))?;
+        own_files::dir(&dir, PRIVATE_MODE).map_err(file("use the directory", &dir))?;
         for other in fs::read_dir(&all).map_err(file("read the directory", &all))?.flatten() {
             if other.path() != dir {
                 let _ = fs::remove_dir_all(other.path());
@@ -52,7 +55,7 @@ impl Inits {
     pub fn add(&self, init: BorrowedFd<'_>) -> io::Result<Entry> {
         let pid = pid_of(init)?;
         let path = self.dir.join(format!("{pid}-{}", start_time(pid)?));
-        fs::write(&path, "")?;
+        own_files::fresh(&path)?;
         Ok(Entry(path))
     }
 

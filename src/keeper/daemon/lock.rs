@@ -1,12 +1,13 @@
 //! The lock file that keeps two keepers of one node from living at once (rule 9).
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{KeeperError, file};
+use crate::host::own_files;
 
 /// The lock; held until the process ends, however it ends.
 #[derive(Debug)]
@@ -18,9 +19,7 @@ pub struct Lock(#[expect(dead_code, reason = "it is held, not used")] Flock<File
 /// [`KeeperError::Running`] if another process holds it.
 pub fn take(run_dir: &Path) -> Result<Lock, KeeperError> {
     let path = path(run_dir);
-    let mut options = OpenOptions::new();
-    let open = options.read(true).write(true).create(true).truncate(false);
-    let opened = open.open(&path).map_err(file("open the lock file", &path))?;
+    let opened = own_files::lock_file(&path).map_err(file("open the lock file", &path))?;
     let mut lock = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => lock,
         Err((mut held, _)) => {

@@ -1,8 +1,6 @@
 //! Before the first turn: the lock, privileges, and an end of everything an earlier life left (rules 5 and 9).
 
-use std::fs::DirBuilder;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +23,7 @@ use super::{KeeperError, Options, RUN_MODE, file, lock, system};
 use crate::config;
 use crate::engine::lease::Rules;
 use crate::host::clock::{Clock, boot_now};
+use crate::host::own_files;
 use crate::host::sched::{KEEPER_PRIORITY, Scheduling, lock_memory, prefer_fifo, protect_from_oom};
 use crate::host::systemd::Systemd;
 use crate::keeper::core::Settings;
@@ -44,7 +43,7 @@ const TRIAL: Duration = Duration::from_secs(5);
 pub fn run(options: &Options) -> Result<(), KeeperError> {
     let systemd = Systemd::of_environment();
     let run_dir = options.places.run_dir();
-    DirBuilder::new().recursive(true).mode(RUN_MODE).create(&run_dir).map_err(file("make the directory", &run_dir))?;
+    own_files::dir(&run_dir, RUN_MODE).map_err(file("use the directory", &run_dir))?;
     let _lock = lock::take(&run_dir)?;
     let signals = signals()?;
     let scheduling = privileges(options.scheduling)?;

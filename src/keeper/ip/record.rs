@@ -5,11 +5,13 @@
 //! after a crash of the keeper, not of the node, and it names the boot it belongs to.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::host::own_files;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -80,7 +82,7 @@ impl Record {
             };
         }
         let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&self.content)?)?;
+        own_files::fresh(&new)?.write_all(&serde_json::to_vec(&self.content)?)?;
         fs::rename(&new, &self.path)
     }
 }

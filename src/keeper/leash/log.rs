@@ -1,24 +1,22 @@
 //! A program's log: a plain file, opened for appending by the keeper. Never a pipe to agent or keeper, whose end would
 //! be the program's by SIGPIPE.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::fault::LeashError;
+use crate::host::own_files;
 
-/// Programs may write secrets to their logs.
-const LOG_MODE: u32 = 0o640;
 /// For the directory, if it is not there yet.
 const DIRECTORY_MODE: u32 = 0o750;
 
 /// Opens a log for appending, and makes it if it is not there.
 pub fn open(path: &Path) -> Result<File, LeashError> {
-    let append = || fs::OpenOptions::new().append(true).create(true).mode(LOG_MODE).open(path);
+    let append = || own_files::append(path);
     let opened = match (append(), path.parent()) {
         (Err(e), Some(directory)) if e.kind() == ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory).and_then(|()| append())
+            own_files::dir(directory, DIRECTORY_MODE).and_then(|()| append())
         }
         (opened, _) => opened,
     };
@@ -37,6 +35,7 @@ fn error(path: &Path, e: io::Error) -> LeashError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
 

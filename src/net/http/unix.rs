@@ -3,9 +3,9 @@
 //! It is made in a fresh private directory, given its owner and mode there, and renamed into place: at no moment can
 //! anybody connect whom the mode keeps out. A socket that a dead agent left behind is replaced; a live one is not.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, chown};
@@ -98,7 +98,7 @@ impl UnixDoor {
     pub(super) fn bind_again(&self) -> Result<Self, SocketError> {
         if let Some(dir) = self.path.parent() {
             // Whoever took the name may have taken the directory too; if it cannot be made, binding says why.
-            let _ = fs::create_dir_all(dir);
+            let _ = DirBuilder::new().recursive(true).mode(0o755).create(dir);
         }
         Self::bind(&self.path)
     }

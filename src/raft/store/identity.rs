@@ -3,9 +3,9 @@
 //! A node's id is promised for ever: its vote and its acknowledged entries belong to it. A store that is missing while
 //! `node.json` names a node is therefore never replaced by an empty one (leases.md rule 18).
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ use crate::engine::{ClusterId, NodeId, Profile};
 pub const IDENTITY_FILE: &str = "node.json";
 /// The store's directory in a node's state directory.
 pub const STORE_DIR: &str = "raft";
+/// Mode of every file that is made here.
+pub(super) const FILE_MODE: u32 = 0o600;
 const LOCK_FILE: &str = "raft.lock";
 const BUILDING_DIR: &str = "raft.new";
 const VERSION: u8 = 1;
@@ -86,7 +88,8 @@ impl StoreLock {
     /// [`OpenError::Locked`] when another process (or store of this one) has it.
     pub fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(LOCK_FILE);
-        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let mut options = File::options();
+        let open = options.create(true).truncate(false).write(true).mode(FILE_MODE).open(&path);
         let file = open.map_err(|e| OpenError::io(&path, "opening it", &e))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self { _file: file }),
@@ -159,8 +162,12 @@ fn write_identity<T: Table>(dir: &Path, identity: Identity, disk: &dyn Disk) -> 
 pub fn write_file(path: &Path, bytes: &[u8], disk: &dyn Disk) -> io::Result<()> {
     let temporary = temporary_name(path);
     disk.admit(Part::Snapshot, bytes.len())?;
-    let mut file = File::create(&temporary)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Ok(()) | Err(_) => {}
+    }
+    // Private from its first moment: a snapshot holds the cluster's keys.
+    let mut file = File::options().write(true).create_new(true).mode(FILE_MODE).open(&temporary)?;
     file.write_all(bytes)?;
     disk.sync(Part::Snapshot, &file)?;
     std::fs::rename(&temporary, path)?;

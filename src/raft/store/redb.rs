@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use super::disk::{Disk, Part, settle, sync_directory};
+use super::identity::FILE_MODE;
 use super::{Table, Write, close_guarded, guarded};
 
 const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("raft");
@@ -40,7 +41,7 @@ impl Table for RedbTable {
     const NAME: &'static str = "redb";
 
     fn create(dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create_new(true).open(dir.join(FILE))?;
+        let file = File::options().read(true).write(true).create_new(true).mode(FILE_MODE).open(dir.join(FILE))?;
         let mut table = guarded(|| Self::attach(file, disk.clone()))?;
         table.commit(&[], true)?;
         sync_directory(&*disk, dir)?;

@@ -7,13 +7,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, Part, settle, sync_directory};
+use super::identity::FILE_MODE;
 use crate::engine::codec;
 use crate::raft::record::{LogMark, Vote};
 
@@ -46,7 +47,7 @@ pub struct TailFile {
 impl TailFile {
     /// Makes the file, durably, claiming nothing.
     pub fn create(dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create_new(true).open(dir.join(FILE))?;
+        let file = File::options().read(true).write(true).create_new(true).mode(FILE_MODE).open(dir.join(FILE))?;
         file.set_len(2 * SLOT_BYTES as u64)?;
         let mut made = Self { file, turn: 0, disk };
         made.note(Tail::default())?;
