@@ -46,6 +46,8 @@ fn sound(problems: &Problems, text: &str) -> bool {
 pub fn package_seeds() -> Vec<Vec<u8>> {
     let texts = [
         include_str!("../../../pkg-templates/nginx.toml"),
+        include_str!("../../../pkg-templates/storage.toml"),
+        include_str!("../../../pkg-templates/postgresql.toml"),
         "name = \"p\"\nnodes = [\"n1\", \"n2\"]\n[[resource]]\nkind = \"ip\"\naddress = \"fd00::7/64\"\ndevice = \"eth0\"\n",
         "name = \"p\"\nnodes = [\"n1\"]\n[[resource]]\nkind = \"program\"\ncommand = [\"/bin/x\", \"-f\"]\nuser = \"www\"\n\
          environment = { A = \"b\" }\nstop_signal = \"SIGINT\"\nrestart_window = \"1m30s\"\nrestarts = 3\n",
