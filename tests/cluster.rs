@@ -5,6 +5,8 @@
 
 #[path = "cluster/bench.rs"]
 mod bench;
+#[path = "cluster/fencing.rs"]
+mod fencing;
 #[path = "cluster/hostile.rs"]
 mod hostile;
 #[path = "cluster/membership.rs"]

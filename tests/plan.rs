@@ -12,7 +12,7 @@ use pkgctl::engine::fence::{Awaiting, FenceAction, FenceDevice, TIMEOUT_DEFAULT}
 use pkgctl::engine::planner::{Agreement, Observations, plan};
 use pkgctl::engine::state::{Cluster, Desired, Eligibility, Node, Ownership, PackageEntry, Session, State, VoterLife};
 use pkgctl::engine::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
-use pkgctl::package::{Millis, NodeName, Package, PackageName};
+use pkgctl::package::{FilesystemResource, Kind, Millis, NodeName, Package, PackageName, Resource, ResourceName};
 
 #[derive(Default)]
 struct Scenario {
@@ -78,6 +78,22 @@ impl Scenario {
             ["owner", package, name, "token", token] => self.owner(package, name, token.parse().unwrap()),
             ["me", name] => self.seen.me = Some(self.id(name)),
             ["fence-device", name, action] => self.fence_device(name, action),
+            ["unenforced", package] => {
+                let resource = Resource {
+                    name: ResourceName::new("filesystem").unwrap(),
+                    start_timeout: Millis(0),
+                    stop_timeout: Millis(0),
+                    kind: Kind::Filesystem(FilesystemResource {
+                        device: "/dev/sdz".into(),
+                        mount: "/srv/z".into(),
+                        filesystem: "ext4".into(),
+                        options: vec![],
+                        fsck: false,
+                        unfenced: true,
+                    }),
+                };
+                self.entry(package).definition.resources.push(resource);
+            }
             ["waits", package, "for", name, "session", session] => {
                 let node = self.id(name);
                 let awaiting = Awaiting { node, session: SessionId(session.parse().unwrap()), since: WallMillis(0) };

@@ -59,7 +59,8 @@ pub fn agent(place: &Place) -> Vec<String> {
     [PKGCTL, "--root", &disk, "agent", "--name", &place.name, "--listen", &listen].map(str::to_owned).to_vec()
 }
 
-fn definition(lab: &Lab, owners: &[&str]) -> String {
+/// An address and a program that beats.
+pub fn definition(lab: &Lab, owners: &[&str]) -> String {
     let beats = lab.place(owners[0]).beats.display().to_string();
     format!(
         "name = \"testpkg1\"\nnodes = {owners:?}\n\n[[resource]]\nkind = \"ip\"\naddress = \"{ip}/24\"\ndevice = \

@@ -1,8 +1,8 @@
-//! External fencing in the log. Which packages must wait is read from their definitions (`State::must_fence`); here the
-//! wait itself.
+//! External fencing in the log: who must wait, and what ends the wait.
 
 use super::*;
 use crate::engine::fence::{Awaiting, FenceAction, FenceDevice, FenceOutcome, TIMEOUT_DEFAULT};
+use crate::package::FilesystemResource;
 
 fn device() -> FenceDevice {
     let options = [("passwd".to_owned(), "hunter2".to_owned())].into();
@@ -22,6 +22,93 @@ fn waiting() -> (Log, SessionId) {
     let awaiting = Awaiting { node: log.nodes[0], session, since: WallMillis(0) };
     log.state.awaiting.insert(p1(), awaiting);
     (log, session)
+}
+
+/// Package p1 gets a filesystem whose end nothing enforces, or loses it again.
+fn redefine(log: &mut Log, unenforced: bool) {
+    let mut definition = package("p1", "10.0.0.100", &[0, 1]);
+    if unenforced {
+        let (device, mount, filesystem) = ("/dev/sdz".to_owned(), "/srv/z".to_owned(), "ext4".to_owned());
+        let kind = FilesystemResource { device, mount, filesystem, options: vec![], fsck: false, unfenced: true };
+        let resource = Resource {
+            name: ResourceName::new("filesystem").unwrap(),
+            kind: Kind::Filesystem(kind),
+            ..definition.resources[0].clone()
+        };
+        definition.resources.push(resource);
+    }
+    let replaces = Some(log.state.packages[&p1()].revision);
+    let reply = log.say(Command::DefinePackage { definition, replaces });
+    assert!(matches!(reply, Reply::Revision(_)), "{reply:?}");
+}
+
+/// Node 0 has a device and owns p1, which has such a filesystem.
+fn unenforced() -> (Log, Token) {
+    let mut log = Log::three();
+    redefine(&mut log, true);
+    log.run();
+    log.say(Command::SetFence { node: node_name(0), device: device() });
+    let token = log.assign(0);
+    (log, token)
+}
+
+#[test]
+fn the_entry_that_ends_the_session_begins_the_wait_and_moves_nothing_that_must_wait() {
+    let (mut log, token) = unenforced();
+    let moving = log.expire(0, &[1, 2], vec![log.takeover(token, 1)]);
+    assert!(matches!(log.refused(moving), Rejected::AwaitsFencing { .. }));
+    let plain = log.expire(0, &[1, 2], vec![]);
+    assert_eq!(log.say(plain), Reply::Done);
+    let awaiting = log.state.awaiting[&p1()];
+    assert_eq!((awaiting.node, awaiting.session), (log.nodes[0], log.sessions[0]));
+    assert!(matches!(log.refused(assign(&log)), Rejected::AwaitsFencing { .. }));
+}
+
+#[test]
+fn without_a_device_and_for_what_is_enforced_nobody_waits() {
+    let (mut log, token) = unenforced();
+    log.say(Command::DeleteFence { node: node_name(0) });
+    let moving = log.expire(0, &[1, 2], vec![log.takeover(token, 1)]);
+    assert_eq!(log.say(moving), Reply::Done);
+    let mut log = Log::three();
+    log.run();
+    log.say(Command::SetFence { node: node_name(0), device: device() });
+    let token = log.assign(0);
+    let moving = log.expire(0, &[1, 2], vec![log.takeover(token, 1)]);
+    assert_eq!(log.say(moving), Reply::Done);
+}
+
+#[test]
+fn a_definition_that_becomes_enforced_does_not_free_what_runs_under_the_older_one() {
+    let (mut log, token) = unenforced();
+    redefine(&mut log, false);
+    let moving = log.expire(0, &[1, 2], vec![log.takeover(token, 1)]);
+    assert!(matches!(log.refused(moving), Rejected::AwaitsFencing { .. }));
+    // The next ownership knows nothing but the new one.
+    log.release(0, token, ReleaseOutcome::Stopped);
+    let token = log.assign(0);
+    let moving = log.expire(0, &[1, 2], vec![log.takeover(token, 1)]);
+    assert_eq!(log.say(moving), Reply::Done);
+}
+
+#[test]
+fn what_an_order_has_ended_needs_no_second_fencing() {
+    let (mut log, token) = unenforced();
+    log.say(Command::OrderFence { node: node_name(0), action: FenceAction::Off, force: true });
+    log.say(begin(&log));
+    let done = end(&log, fenced(&log));
+    assert_eq!(log.say(done), Reply::Done);
+    let moving = log.expire(0, &[1, 2], vec![log.takeover(token, 1)]);
+    assert_eq!(log.say(moving), Reply::Done);
+}
+
+#[test]
+fn a_keeper_that_comes_back_under_a_live_session_leaves_nobody_waiting() {
+    let (mut log, _) = unenforced();
+    let old = log.sessions[0];
+    log.register(0, Some(old));
+    assert!(log.state.awaiting.is_empty());
+    assert!(matches!(log.say(assign(&log)), Reply::Token(_)));
 }
 
 fn begin(log: &Log) -> Command {
