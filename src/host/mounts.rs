@@ -25,12 +25,12 @@ pub struct Mounted {
     pub source: String,
 }
 
-/// The mounts as a process sees them, in the order in which they were made; of this one if none is named.
+/// The mounts as a process sees them, in the order in which they were made; as this thread does if none is named.
 ///
 /// # Errors
 /// The process is gone, or is nobody's business.
 pub fn of_process(pid: Option<i32>) -> io::Result<Vec<Mounted>> {
-    let whose = pid.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+    let whose = pid.map_or_else(|| "thread-self".to_owned(), |pid| pid.to_string());
     let table = fs::read(format!("/proc/{whose}/mountinfo"))?;
     Ok(String::from_utf8_lossy(&table).lines().filter_map(line).collect())
 }

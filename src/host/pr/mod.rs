@@ -26,6 +26,9 @@ const KEYS_MAX: usize = 1024;
 /// first says what has happened ("unit attention"), once, and does nothing.
 const ATTENTION_RETRIES: u32 = 3;
 
+const NO_RESERVATIONS: &str = "this device or its driver has no persistent reservations, so that nothing could keep an old owner from writing. Use a \
+     LUN of a storage array that has them, or a filesystem with unfenced = true";
+
 /// `PR_FL_IGNORE_KEY`: whatever this node is registered under.
 const IGNORE_KEY: u32 = 1;
 /// SCSI status "check condition".
@@ -142,10 +145,7 @@ fn judge(what: &'static str, result: nix::Result<i32>) -> Result<(), PrFault> {
             failed("the device does not accept it (check condition); see the kernel's log (dmesg)".to_owned())
         }
         Ok(status) => failed(format!("the device answered with status {status:#x}; see the kernel's log (dmesg)")),
-        Err(Errno::EOPNOTSUPP | Errno::ENOTTY) => unsupported(
-            "this device or its driver has no persistent reservations, so that nothing could keep an old owner from \
-             writing. Use a LUN of a storage array that has them, or a filesystem with unfenced = true",
-        ),
+        Err(Errno::EOPNOTSUPP | Errno::ENOTTY) => unsupported(NO_RESERVATIONS),
         Err(Errno::EPERM) => unsupported(
             "refused (EPERM): persistent reservations are for whole devices, and for a keeper that runs as root. Name \
              the LUN itself, not a partition of it",

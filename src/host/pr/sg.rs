@@ -1,11 +1,13 @@
 //! PERSISTENT RESERVE IN through SG_IO, for kernels before 6.19, which have no ioctl to read keys and holder. It serves
 //! SCSI devices and multipath maps of them; for NVMe there is nothing like it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 use nix::libc::{c_int, c_uchar, c_uint, c_ushort, c_void};
+use nix::sys::stat::{major, minor};
 
 use super::{SCSI_CONFLICT, too_many, unknown_kind};
 use crate::resource::reservation::{Key, PrFault, Reservation, ReservationKind};
@@ -132,12 +134,14 @@ fn ask_once(device: &File, what: &'static str, action: u8, answer: &mut [u8]) ->
     let done = unsafe { sg_io(device.as_raw_fd(), &mut io) };
     let failed = |why: String| Err(PrFault::Failed { what, why });
     match done {
-        Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL) => Err(PrFault::Unsupported {
+        Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL) if is_nvme(device) => Err(PrFault::Unsupported {
             what,
-            why: "this kernel cannot read back who has reserved this device: for NVMe and others that are not SCSI it \
-                  takes Linux 6.19. If it is no LUN with persistent reservations at all, no kernel can"
+            why: "for NVMe this takes Linux 6.19: an older kernel cannot read back who has reserved a device"
                 .to_owned(),
         }),
+        Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EINVAL) => {
+            Err(PrFault::Unsupported { what, why: super::NO_RESERVATIONS.to_owned() })
+        }
         Err(errno) => failed(errno.desc().to_owned()),
         Ok(_) if io.host_status != 0 => failed(format!("the path to the device failed ({:#x})", io.host_status)),
         Ok(_) if io.status == 0 => Ok(Said::Answer),
@@ -149,6 +153,12 @@ fn ask_once(device: &File, what: &'static str, action: u8, answer: &mut [u8]) ->
             sense_key(&sense)
         )),
     }
+}
+
+fn is_nvme(device: &File) -> bool {
+    let number = device.metadata().map(|file| file.rdev()).unwrap_or_default();
+    let link = format!("/sys/dev/block/{}:{}", major(number), minor(number));
+    fs::read_link(link).is_ok_and(|path| path.to_string_lossy().contains("/nvme"))
 }
 
 /// What a failed command is about, in either of the two formats.

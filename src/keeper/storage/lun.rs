@@ -33,22 +33,24 @@ pub fn stop(lun: &LunResource, key: Key) -> Answer {
     let mut device = match BlockDevice::open(path) {
         Ok(device) => device,
         Err(e) if block::is_absence(&e) => return Ok(()).into(),
-        Err(e) => return left(lun, &e.to_string()),
+        Err(e) => return left(lun, &format!("it cannot be opened ({e})")),
     };
     if let Err(why) = holders::device_is_free(path) {
-        return Err(format!("{}: {why}", lun.device)).into();
+        // What uses it without this ownership's registration is refused as soon as the next owner has reserved it.
+        return match device.keys() {
+            Ok(keys) if !keys.contains(&key) => left(lun, &why),
+            Ok(_) | Err(_) => Err(format!("{}: {why}", lun.device)).into(),
+        };
     }
     match give_up(&mut device, key) {
         Ok(()) => Ok(()).into(),
-        Err(fault) => left(lun, &fault.to_string()),
+        Err(fault) => left(lun, &format!("this node's registration could not be ended ({fault})")),
     }
 }
 
 fn left(lun: &LunResource, why: &str) -> Answer {
-    let note = format!(
-        "{}: this node's registration could not be ended ({why}). Nothing here uses it any more; the next owner ends it",
-        lun.device
-    );
+    let note =
+        format!("{}: {why}. This node has no part in the LUN any more, or the next owner ends what it has", lun.device);
     Answer { outcome: Ok(()), note: Some(note) }
 }
 
