@@ -60,12 +60,12 @@ pub fn run(facts: &Facts) {
     take(&mut by_b, key(2, 11), POLICY).unwrap();
     assert!(refused(a.write(1, 5)), "the descriptor was open before");
     b.write(1, 6).unwrap();
-    assert_eq!((a.read(1), by_a.keys().unwrap()), (6, vec![key(2, 11)]));
+    assert_eq!((a.read(1), by_a.keys().unwrap()), (6, vec![key(2, 11).heir()]));
     facts.shown("the next ownership preempts: a descriptor that the old one has had open all along is refused (EBADE)");
 
     assert!(matches!(by_a.unregister(key(1, 10)), Err(PrFault::Conflict { .. })));
     give_up(&mut by_a, key(1, 10)).unwrap();
-    assert_eq!(by_b.reservation().unwrap().map(|held| held.key), Some(key(2, 11)));
+    assert_eq!(by_b.reservation().unwrap().map(|held| held.key), Some(key(2, 11).heir()));
     facts.shown("the old ownership can give up nothing that is the new one's");
 
     by_a.register(Key(0xF0)).unwrap();
@@ -76,9 +76,17 @@ pub fn run(facts: &Facts) {
     assert!(refused(a.write(1, 7)));
 
     give_up(&mut by_b, key(2, 12)).unwrap();
+    assert_eq!(by_a.keys().unwrap(), [key(2, 12).heir()]);
+    assert!(refused(a.write(1, 8)));
+    facts.shown("given up after a preemption, it stays reserved: an old owner that thaws only then is refused still");
+
+    by_b.clear(key(2, 12).heir()).unwrap();
+    take(&mut by_b, key(2, 13), POLICY).unwrap();
+    assert!(refused(a.write(1, 9)));
+    give_up(&mut by_b, key(2, 13)).unwrap();
     assert_eq!((by_a.keys().unwrap(), by_a.reservation().unwrap()), (vec![], None));
-    a.write(1, 8).unwrap();
-    facts.shown("given up, it is anybody's");
+    a.write(1, 10).unwrap();
+    facts.shown("taken and given up in order, it is anybody's");
     drop((a, b, by_a, by_b));
     abort(facts);
 }
@@ -92,7 +100,7 @@ fn abort(facts: &Facts) {
     match wait_until(ABORT_LIMIT, || child.try_wait().unwrap()) {
         Some(status) => {
             assert!(status.success(), "PREEMPT AND ABORT: {status}");
-            assert_eq!(holder.keys().unwrap(), [key(2, 21)]);
+            assert_eq!(holder.keys().unwrap(), [key(2, 21).heir()]);
             facts.shown("PREEMPT AND ABORT works on this kernel's target");
         }
         None => hangs(facts, &child),

@@ -38,7 +38,7 @@ pub fn stop(lun: &LunResource, key: Key) -> Answer {
     if let Err(why) = holders::device_is_free(path) {
         // What uses it without this ownership's registration is refused as soon as the next owner has reserved it.
         return match device.keys() {
-            Ok(keys) if !keys.contains(&key) => left(lun, &why),
+            Ok(keys) if !keys.iter().any(|other| other.is_of(key)) => left(lun, &why),
             Ok(_) | Err(_) => Err(format!("{}: {why}", lun.device)).into(),
         };
     }

@@ -1,11 +1,15 @@
 //! Reservation keys: which ownership of which cluster a LUN was taken for, in 64 bits.
 //!
 //! ```text
-//!  63       56 55       48 47       40 39                                    0
-//! ┌───────────┬───────────┬───────────┬───────────────────────────────────────┐
-//! │ tag 0xB7  │ cluster   │ node      │ fencing token                         │
-//! └───────────┴───────────┴───────────┴───────────────────────────────────────┘
+//!  63       56 55       48 47       40  39  38                               0
+//! ┌───────────┬───────────┬───────────┬────┬──────────────────────────────────┐
+//! │ tag 0xB7  │ cluster   │ node      │ h  │ fencing token                    │
+//! └───────────┴───────────┴───────────┴────┴──────────────────────────────────┘
 //! ```
+//!
+//! The bit `h` (heir) says that the LUN was found registered when it was taken: an older owner has not given it up
+//! itself, and may still be frozen with it mounted. What is registered so stays registered and reserved when it is given
+//! up, and passes from heir to heir: with no reservation at all, that older owner would write once it thaws.
 //!
 //! The tag tells our keys from other programs', and makes none of them zero, which means "no key". Cluster and node are
 //! folded to eight bits: together with the tag they keep a stranger's key from being taken for ours (one in 65,536),
@@ -20,11 +24,13 @@ use crate::engine::{ClusterId, NodeId, Token};
 
 /// The uppermost byte of every key of ours.
 pub const TAG: u8 = 0xB7;
-/// The largest token that a key has room for: 10,000 entries a second fill it in three years and a half.
+/// The largest token that a key has room for: 10,000 entries a second fill it in a year and eight months, a thousand in
+/// seventeen years.
 pub const TOKEN_MAX: Token = Token((1 << TOKEN_BITS) - 1);
 
-const TOKEN_BITS: u32 = 40;
-const NODE_SHIFT: u32 = TOKEN_BITS;
+const TOKEN_BITS: u32 = 39;
+const HEIR: u64 = 1 << TOKEN_BITS;
+const NODE_SHIFT: u32 = TOKEN_BITS + 1;
 const CLUSTER_SHIFT: u32 = 48;
 const TAG_SHIFT: u32 = 56;
 
@@ -67,6 +73,22 @@ impl Key {
         let folded = u64::from(fold(cluster));
         let node = node.0 & 0xFF;
         Ok(Self(u64::from(TAG) << TAG_SHIFT | folded << CLUSTER_SHIFT | node << NODE_SHIFT | token.0))
+    }
+
+    /// The same ownership's, of a LUN that was found registered when it was taken.
+    #[must_use]
+    pub fn heir(self) -> Self {
+        Self(self.0 | HEIR)
+    }
+
+    /// Whether it is [`Key::heir`].
+    pub fn is_heir(self) -> bool {
+        self.meaning().is_some() && self.0 & HEIR != 0
+    }
+
+    /// Whether both are of the same ownership.
+    pub fn is_of(self, other: Key) -> bool {
+        self == other || (self.meaning().is_some() && self.heir() == other.heir())
     }
 
     /// What it says, if it is one of pkgctl's, of whichever cluster.
@@ -115,7 +137,16 @@ mod tests {
             assert_eq!(key.meaning().map(|m| m.token), Some(Token(token)));
         }
         let why = Key::of(CLUSTER, NodeId(1), Token(TOKEN_MAX.0 + 1)).unwrap_err().to_string();
-        assert!(why.contains("1099511627776") && why.contains("no LUN can be taken"), "{why}");
+        assert!(why.contains("549755813888") && why.contains("no LUN can be taken"), "{why}");
+    }
+
+    #[test]
+    fn an_heirs_key_is_of_the_same_ownership_and_no_strangers_is() {
+        let key = Key::of(CLUSTER, NodeId(3), Token(7)).unwrap();
+        assert!(key.heir().is_heir() && !key.is_heir() && key.heir().is_of(key) && key.is_of(key.heir()));
+        assert_eq!(key.heir().meaning(), key.meaning());
+        assert!(!key.is_of(Key::of(CLUSTER, NodeId(3), Token(8)).unwrap().heir()));
+        assert!(!Key(1).is_of(Key(1 | HEIR)) && !Key(HEIR).is_heir());
     }
 
     #[test]

@@ -5,6 +5,10 @@
 //! read back that only this node is registered and that it holds. Rule 23: a preemption names the key that it read, and
 //! none is attempted while a newer ownership of ours is registered. So a taker that was paused anywhere can never end a
 //! newer one's registration: it would have to name a key that makes it withdraw.
+//!
+//! Who finds others registered takes the LUN as their heir ([`Key::heir`]), and what an heir has stays reserved when it is
+//! given up. So: no registration of ours means that no older owner can still write, and every preempted one is refused
+//! for good.
 
 use super::{Abort, Key, PrFault, Reservation, ReservationKind, Reservations};
 use crate::engine::Token;
@@ -28,8 +32,7 @@ pub struct Policy {
 pub enum TakeError {
     /// A newer ownership has it, or two claim the same: this one is not to act any more.
     #[error(
-        "it is registered under {key}, token {token}, of an ownership that is not older than this one: it is left \
-         alone, and nothing of this ownership is registered there"
+        "it is registered under {key}, token {token}, of an ownership that is not older than this one, and is left to it"
     )]
     Newer {
         /// The key seen.
@@ -72,9 +75,9 @@ fn named(keys: &[Key]) -> String {
 pub enum Step<E> {
     /// There is another step.
     More,
-    /// Done: by then only this node is registered and holds the reservation, or nothing of this key is left there.
+    /// Done: by then only this node is registered and holds the reservation; or what is left of it is an heir's.
     Done,
-    /// Failed. Unless the device refused that too, nothing of this key is left there.
+    /// Failed. Unless the device refused that too, nothing of this key is left there, but what keeps a preempted owner out.
     Failed(E),
 }
 
@@ -84,6 +87,8 @@ pub struct Take {
     key: Key,
     policy: Policy,
     rounds: u32,
+    /// Somebody's registration was ended: this one's must not leave the LUN open.
+    preempted: bool,
     stage: Stage,
 }
 
@@ -110,7 +115,7 @@ enum Stage {
 impl Take {
     /// Begins to take a LUN for the ownership of this key.
     pub fn new(key: Key, policy: Policy) -> Self {
-        Self { key, policy, rounds: 0, stage: Stage::Look }
+        Self { key, policy, rounds: 0, preempted: false, stage: Stage::Look }
     }
 
     /// Gives the device one command.
@@ -141,7 +146,12 @@ impl Take {
         match stage {
             Stage::Look => match self.judge(&lun.keys().map_err(|fault| (fault, Stage::Look))?) {
                 Err(why) => Ok(Stage::Over(Err(why))),
-                Ok(_) => Ok(Stage::Register),
+                Ok(others) => {
+                    if !others.is_empty() {
+                        self.key = self.key.heir();
+                    }
+                    Ok(Stage::Register)
+                }
             },
             Stage::Register => {
                 lun.register(self.key).map_err(|fault| (fault, Stage::Register))?;
@@ -153,6 +163,7 @@ impl Take {
             }
             Stage::Preempt(mut others) => {
                 let Some(victim) = others.pop() else { return Ok(Stage::Survey { reserved: false }) };
+                self.preempted = true;
                 match lun.preempt(self.key, victim, self.policy.abort) {
                     Ok(()) if others.is_empty() => Ok(Stage::Survey { reserved: false }),
                     Ok(()) => Ok(Stage::Preempt(others)),
@@ -171,10 +182,13 @@ impl Take {
                 let held = lun.reservation().map_err(|fault| (fault, Stage::Confirm))?;
                 let kind = ReservationKind::WriteExclusiveRegistrantsOnly;
                 match held == Some(Reservation { key: self.key, kind }) {
+                    // A plain registration is given up as such, so that only who is alone from the first look has one.
                     true => Ok(Stage::Over(Ok(()))),
                     false => Ok(self.again(Stage::Survey { reserved: false })),
                 }
             }
+            // Whoever comes next has to find that somebody was preempted here, even one that is newer and on its way.
+            Stage::Withdraw(why) if self.preempted => Ok(Stage::Over(Err(why))),
             Stage::Withdraw(why) => match lun.unregister(self.key) {
                 // A conflict: it is not registered any more.
                 Ok(()) | Err(PrFault::Conflict { .. }) => Ok(Stage::Over(Err(why))),
@@ -195,6 +209,10 @@ impl Take {
             return self.again(Stage::Look);
         }
         match (others.is_empty(), reserved) {
+            (false, _) if !self.key.is_heir() => {
+                self.key = self.key.heir();
+                Stage::Register
+            }
             (false, _) => Stage::Preempt(others),
             (true, false) => Stage::Reserve,
             (true, true) => Stage::Confirm,
@@ -204,7 +222,7 @@ impl Take {
     /// Whom to preempt, or why nobody may be.
     fn judge(&self, keys: &[Key]) -> Result<Vec<Key>, TakeError> {
         let own = self.key.meaning().map(|meaning| meaning.token);
-        let mut others: Vec<Key> = keys.iter().copied().filter(|key| *key != self.key).collect();
+        let mut others: Vec<Key> = keys.iter().copied().filter(|key| !key.is_of(self.key)).collect();
         others.sort_unstable();
         others.dedup();
         let newer = |key: &Key| self.key.sibling(*key).filter(|token| Some(*token) >= own).map(|token| (*key, token));
@@ -227,7 +245,7 @@ impl Take {
 /// Takes a LUN for the ownership of this key. The caller says which device it was.
 ///
 /// # Errors
-/// Nothing is registered under the key then, unless the device refused that too.
+/// Nothing is registered under the key then, unless somebody was preempted by it or the device refused that too.
 pub fn take(lun: &mut impl Reservations, key: Key, policy: Policy) -> Result<(), TakeError> {
     let mut taking = Take::new(key, policy);
     loop {
@@ -239,7 +257,8 @@ pub fn take(lun: &mut impl Reservations, key: Key, policy: Policy) -> Result<(),
     }
 }
 
-/// A LUN being given up: this node's own key only, whoever else is registered.
+/// A LUN being given up: this node's own key only, whoever else is registered. An heir's stays, with its reservation:
+/// nothing on this node uses it, and the next owner takes it over.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GiveUp {
     key: Key,
@@ -248,6 +267,7 @@ pub struct GiveUp {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Leave {
+    Look,
     Release,
     Unregister,
     Confirm,
@@ -257,12 +277,17 @@ enum Leave {
 impl GiveUp {
     /// Begins to give up what was taken under this key.
     pub fn new(key: Key) -> Self {
-        Self { key, stage: Leave::Release }
+        Self { key, stage: Leave::Look }
     }
 
     /// Gives the device one command.
     pub fn step(&mut self, lun: &mut impl Reservations) -> Step<PrFault> {
         match self.stage {
+            Leave::Look => match lun.keys() {
+                Ok(keys) if keys.contains(&self.key) && !self.key.is_heir() => self.stage = Leave::Release,
+                Ok(_) => self.stage = Leave::Over,
+                Err(fault) => return Step::Failed(fault),
+            },
             Leave::Release => {
                 // Whatever it says: the registration ends next, and the reservation with it.
                 let _ = lun.release(self.key);

@@ -21,6 +21,10 @@ struct Node {
     nexus: Nexus,
     key: Key,
     doing: Doing,
+    /// It has acted, whatever it does now.
+    has_acted: bool,
+    /// A newer one came to act while this one did: it was frozen, with the LUN mounted.
+    is_overtaken: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +40,13 @@ enum Doing {
 impl Node {
     fn new(number: u8, token: u64) -> Self {
         let key = key(number.into(), token);
-        Self { nexus: Nexus(number), key, doing: Doing::Taking(Take::new(key, POLICY)) }
+        Self {
+            nexus: Nexus(number),
+            key,
+            doing: Doing::Taking(Take::new(key, POLICY)),
+            has_acted: false,
+            is_overtaken: false,
+        }
     }
 
     /// What it does next, if anything; an owner that acts may be told to give up.
@@ -45,7 +55,7 @@ impl Node {
         match &mut self.doing {
             Doing::Taking(take) => match take.step(&mut port) {
                 Step::More => {}
-                Step::Done => self.doing = Doing::Acting,
+                Step::Done => (self.doing, self.has_acted) = (Doing::Acting, true),
                 Step::Failed(why) => self.doing = Doing::Refused(why),
             },
             Doing::Leaving(leave) => match leave.step(&mut port) {
@@ -62,8 +72,7 @@ impl Node {
 
 type World = (MemoryLun, Vec<Node>);
 
-/// Every world that can be reached when nodes take their steps in any order, and some stop for ever anywhere. The last
-/// node has the newest ownership and never leaves.
+/// Every world that can be reached when nodes take their steps in any order, leave in order or stop for ever anywhere.
 fn explore(start: World, check: impl Fn(&World)) -> usize {
     let mut seen = BTreeSet::from([start.clone()]);
     let mut open = vec![start];
@@ -71,8 +80,22 @@ fn explore(start: World, check: impl Fn(&World)) -> usize {
         check(&world);
         for at in 0..world.1.len() {
             let (mut lun, mut nodes) = world.clone();
-            let newest = at + 1 == nodes.len();
-            if nodes[at].step(&mut lun, !newest) && seen.insert((lun.clone(), nodes.clone())) {
+            if let Doing::Taking(_) = nodes[at].doing {
+                // Its process is killed wherever it is, and its keeper undoes what it began.
+                let mut killed = nodes.clone();
+                killed[at].doing = Doing::Leaving(GiveUp::new(killed[at].key));
+                if at + 1 < killed.len() && seen.insert((lun.clone(), killed.clone())) {
+                    open.push((lun.clone(), killed));
+                }
+            }
+            let acted = nodes[at].has_acted;
+            if !nodes[at].step(&mut lun, true) {
+                continue;
+            }
+            if nodes[at].has_acted && !acted {
+                nodes[..at].iter_mut().for_each(|old| old.is_overtaken |= old.doing == Doing::Acting);
+            }
+            if seen.insert((lun.clone(), nodes.clone())) {
                 open.push((lun, nodes));
             }
         }
@@ -82,32 +105,30 @@ fn explore(start: World, check: impl Fn(&World)) -> usize {
 
 /// What must hold in every world, with the newest ownership last.
 fn newest_wins((lun, nodes): &World) {
-    let (newest, older) = nodes.split_last().unwrap();
-    let has_won = newest.doing == Doing::Acting;
-    for old in older {
-        // It thaws and writes what it has: refused. (One that is only on its way has nothing mounted to write.)
-        if has_won && old.doing == Doing::Acting {
-            assert!(!lun.may_write(old.nexus), "{old:?} writes beside {newest:?}");
-        }
+    // It thaws and writes what it has mounted: refused from the moment a newer one has acted, and for good, whether that
+    // one still has the LUN or has given it up. (One that is only on its way has nothing mounted to write.)
+    for old in nodes.iter().filter(|old| old.is_overtaken && old.doing == Doing::Acting) {
+        assert!(!lun.may_write(old.nexus), "{old:?} writes beside {nodes:?}: {lun:?}");
     }
-    if has_won {
+    let (newest, older) = nodes.split_last().unwrap();
+    if newest.doing == Doing::Acting {
         assert!(lun.may_write(newest.nexus), "the owner cannot write: {lun:?}");
+    }
+    if newest.has_acted && newest.doing != Doing::Acting {
+        return;
     }
     // Whoever stops for ever wherever they are: the newest finishes, holds, and is not refused.
     let (mut lun, mut newest) = (lun.clone(), newest.clone());
     while newest.step(&mut lun, false) {}
     assert_eq!(newest.doing, Doing::Acting);
-    let held = lun.port(newest.nexus).reservation().unwrap();
-    let kind = ReservationKind::WriteExclusiveRegistrantsOnly;
-    assert_eq!(held, Some(Reservation { key: newest.key, kind }));
+    let held = lun.port(newest.nexus).reservation().unwrap().expect("it is reserved");
+    assert!(held.key.is_of(newest.key) && held.kind == ReservationKind::WriteExclusiveRegistrantsOnly, "{held:?}");
     // And those that go on come to an end without acting beside it.
-    let mut older = older.to_vec();
-    for old in &mut older {
+    for old in &mut older.to_vec() {
         let before = old.doing.clone();
         while old.step(&mut lun, false) {}
         let acts_anew = old.doing == Doing::Acting && before != Doing::Acting;
         assert!(!acts_anew, "{before:?} came to act after the newest did");
-        assert!(!lun.is_registered(old.nexus) || has_won, "{before:?} → {old:?} stays registered");
         assert!(old.doing != Doing::Acting || !lun.may_write(old.nexus), "{old:?} writes");
     }
     assert!(lun.may_write(newest.nexus));
@@ -131,7 +152,7 @@ fn a_node_that_owns_again_ends_what_it_was_registered_under_before() {
     let mut lun = MemoryLun::new();
     take(&mut lun.port(Nexus(1)), key(1, 5), POLICY).unwrap();
     take(&mut lun.port(Nexus(1)), key(1, 9), POLICY).unwrap();
-    assert_eq!(lun.port(Nexus(1)).keys().unwrap(), [key(1, 9)]);
+    assert_eq!(lun.port(Nexus(1)).keys().unwrap(), [key(1, 9).heir()]);
     assert!(lun.may_write(Nexus(1)) && !lun.may_write(Nexus(2)));
 }
 
@@ -164,15 +185,30 @@ fn another_clusters_lun_is_not_stolen_unless_the_package_says_so() {
 }
 
 #[test]
-fn giving_up_ends_the_own_registration_only() {
+fn what_was_given_up_in_order_is_anybodys() {
+    let mut lun = MemoryLun::new();
+    for (node, token) in [(1, 5), (2, 9)] {
+        take(&mut lun.port(Nexus(node)), key(node.into(), token), POLICY).unwrap();
+        give_up(&mut lun.port(Nexus(node)), key(node.into(), token)).unwrap();
+        assert_eq!(lun, MemoryLun::new());
+    }
+    give_up(&mut lun.port(Nexus(2)), key(2, 9)).unwrap();
+}
+
+#[test]
+fn what_was_preempted_stays_reserved_when_it_is_given_up_so_that_the_old_owner_never_writes_again() {
     let mut lun = MemoryLun::new();
     take(&mut lun.port(Nexus(1)), key(1, 5), POLICY).unwrap();
-    take(&mut lun.port(Nexus(2)), key(2, 9), POLICY).unwrap();
+    for (node, token) in [(2, 9), (3, 11)] {
+        take(&mut lun.port(Nexus(node)), key(node.into(), token), POLICY).unwrap();
+        give_up(&mut lun.port(Nexus(node)), key(node.into(), token)).unwrap();
+        assert!(!lun.may_write(Nexus(1)), "frozen with it mounted, and thawed now");
+    }
+    // It comes back and gives up what it has not: nothing changes.
     give_up(&mut lun.port(Nexus(1)), key(1, 5)).unwrap();
-    assert!(lun.may_write(Nexus(2)) && !lun.may_write(Nexus(1)), "the new owner's reservation stands");
-    give_up(&mut lun.port(Nexus(2)), key(2, 9)).unwrap();
-    assert_eq!(lun, MemoryLun::new());
-    give_up(&mut lun.port(Nexus(2)), key(2, 9)).unwrap();
+    assert_eq!(lun.port(Nexus(1)).keys().unwrap(), [key(3, 11).heir()]);
+    take(&mut lun.port(Nexus(1)), key(1, 12), POLICY).unwrap();
+    assert!(lun.may_write(Nexus(1)) && !lun.may_write(Nexus(3)));
 }
 
 /// A device that refuses some commands.
@@ -216,7 +252,7 @@ impl Reservations for Refusing<'_> {
 }
 
 #[test]
-fn a_device_that_fails_at_any_step_leaves_nothing_of_ours_registered() {
+fn a_device_that_fails_at_any_step_leaves_nothing_of_ours_registered_but_what_keeps_an_old_owner_out() {
     fn broken() -> PrFault {
         PrFault::Failed { what: "a command", why: "input/output error".to_owned() }
     }
@@ -229,10 +265,16 @@ fn a_device_that_fails_at_any_step_leaves_nothing_of_ours_registered() {
     ];
     for refuse in refusals {
         let mut lun = MemoryLun::new();
+        let outcome = take(&mut Refusing(lun.port(Nexus(1)), refuse), key(1, 5), POLICY);
+        assert!(matches!(outcome, Err(TakeError::Device { .. }) | Ok(())), "{outcome:?}");
+        assert!(outcome.is_ok() || !lun.is_registered(Nexus(1)));
+        // With an old owner there: either it has the LUN still, or it is kept out.
+        let mut lun = MemoryLun::new();
         take(&mut lun.port(Nexus(2)), key(2, 3), POLICY).unwrap();
         let outcome = take(&mut Refusing(lun.port(Nexus(1)), refuse), key(1, 5), POLICY);
         assert_eq!(outcome, Err(TakeError::Device { fault: broken() }));
-        assert!(!lun.is_registered(Nexus(1)));
+        assert!(lun.is_registered(Nexus(2)) || lun.is_registered(Nexus(1)), "{lun:?}");
+        assert!(lun.port(Nexus(1)).reservation().unwrap().is_some());
     }
 }
 
