@@ -18,6 +18,8 @@ use crate::raft::peers::{PeerCall, Peers};
 
 /// How long a question that only looks may take an agent.
 const LOOK_MAX: Millis = Millis::from_secs(20);
+/// How long switching on may take an agent: somebody waits for the answer at a terminal.
+const ON_MAX: Millis = Millis::from_secs(90);
 /// What an answer may take beyond the agent's own time.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// How long an executor waits for the entry that began the attempt.
@@ -184,7 +186,7 @@ impl<P: Platform> Fencer<P> {
                     return FenceSaid::Failed { why: "it has no fence device".to_owned() };
                 };
                 let within = match verb {
-                    FenceVerb::On => device.timeout,
+                    FenceVerb::On => device.timeout.min(ON_MAX),
                     FenceVerb::Status | FenceVerb::Monitor => device.timeout.min(LOOK_MAX),
                 };
                 self.run(&device, &name, verb.word(), within).await
@@ -197,11 +199,11 @@ impl<P: Platform> Fencer<P> {
         if member == self.me {
             return self.answer(ask).await;
         }
-        let slow = match &ask {
-            FenceAsk::Run { node, verb: FenceVerb::On } => self.device(*node).map(|(_, device)| device.timeout),
-            FenceAsk::Metadata { .. } | FenceAsk::Run { verb: FenceVerb::Status | FenceVerb::Monitor, .. } => None,
+        let at_most = match &ask {
+            FenceAsk::Run { verb: FenceVerb::On, .. } => ON_MAX,
+            FenceAsk::Metadata { .. } | FenceAsk::Run { verb: FenceVerb::Status | FenceVerb::Monitor, .. } => LOOK_MAX,
         };
-        let within = slow.unwrap_or(LOOK_MAX).duration() + ANSWER_MARGIN;
+        let within = at_most.duration() + ANSWER_MARGIN;
         match self.ask(member, &Question::Fence(ask), within).await {
             Ok(Answer::Fence(said)) => said,
             Ok(Answer::No { why }) | Err(why) => FenceSaid::Failed { why },

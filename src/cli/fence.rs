@@ -51,6 +51,10 @@ fn nothing() -> serde_json::Value {
 
 async fn set(client: &Client, out: &Out, verb: &args::FenceSet) -> Result<(), Failed> {
     let options = options(verb)?;
+    let seen = verb.options.iter().filter_map(|given| given.split_once('=')).map(|(name, _)| name.trim());
+    for name in seen.filter(|name| is_secret(name)) {
+        out.warn(&format!("whoever could list processes has seen '{name}'; it belongs into --option-file"));
+    }
     let (agent, action) = (verb.agent.clone(), verb.action.into());
     let device = FenceDevice { agent, options, action, timeout: verb.timeout, delay: verb.delay };
     let request = FenceRequest { device, unchecked: verb.unchecked };

@@ -108,6 +108,27 @@ impl Fenced {
         std::fs::read_to_string(self.power_file(node)).unwrap_or_default().trim().to_owned()
     }
 
+    /// A secret goes in by a file that nobody else can read, and is never shown.
+    fn shows_no_secret(&self) {
+        let file = self.scratch.join("secret");
+        std::fs::write(&file, "# of n4\npasswd=hunter2\n").unwrap();
+        let words = ["fence", "set", "n4", "--agent", AGENT, "--unchecked", "--option-file", file.to_str().unwrap()];
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let (code, said) = self.bench.try_ctl("n5", &words);
+        assert!(code == 2 && said.contains("chmod 600"), "{said}");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        self.bench.ctl("n5", &words);
+        let unchecked = self.bench.ctl("n5", &["fence", "show", "n4"]);
+        assert!(unchecked.contains("passwd"), "{unchecked}");
+        let shown = [&["fence", "show", "n4", "--json"][..], &["fence", "list", "--json"], &["status", "--json"]];
+        let all: String = shown.iter().map(|words| self.bench.ctl("n1", words)).chain([unchecked]).collect();
+        assert!(!all.contains("hunter2"), "{all}");
+        let checked: Vec<&str> = words.into_iter().filter(|word| *word != "--unchecked").collect();
+        let (code, said) = self.bench.try_ctl("n5", &checked);
+        assert!(code == 2 && said.contains("no option 'passwd'") && !said.contains("hunter2"), "{said}");
+        self.bench.ctl("n5", &["fence", "delete", "n4"]);
+    }
+
     fn open_the_gate(&self) {
         std::fs::write(self.scratch.join("gate"), "").unwrap();
     }
@@ -139,6 +160,8 @@ fn an_unenforced_package_waits_for_a_real_fence_agent_a_confirmation_or_its_old_
     let watch = bench.watch();
     let shown = bench.ctl("n5", &["status", "testpkg1"]);
     assert!(shown.lines().any(|line| line.contains("filesystem") && line.contains("none")), "{shown}");
+
+    fenced.shows_no_secret();
 
     // Its old node comes back by itself.
     bench.lab.power_off("n1").unwrap();

@@ -122,6 +122,8 @@ fn tags(text: &str) -> impl Iterator<Item = Tag<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::package::Millis;
 
@@ -166,6 +168,14 @@ mod tests {
         let read = Metadata::read(SOME).unwrap();
         assert_eq!(read.problems(&device(&["ip"], FenceAction::Off)), [""; 0]);
         assert_eq!(read.problems(&device(&["ipaddr"], FenceAction::Off)), [""; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_borne(text in "(<|>|=|'|\"|/| |parameter|action|name|content|default|ä|[a-z]){0,60}") {
+            let read = Metadata::read(&text);
+            prop_assert!(read.is_none_or(|read| !read.actions.is_empty()));
+        }
     }
 
     #[test]
