@@ -7,6 +7,8 @@
 mod bench;
 #[path = "cluster/fencing.rs"]
 mod fencing;
+#[path = "cluster/filesystem.rs"]
+mod filesystem;
 #[path = "cluster/hostile.rs"]
 mod hostile;
 #[path = "cluster/membership.rs"]

@@ -27,6 +27,8 @@ pub struct Storage {
     patience: Option<HolderTime>,
     /// Why it ends although no agent asked.
     fate: Option<Fate>,
+    /// What was said last of why it cannot; it is tried every second.
+    said: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +57,15 @@ enum Fate {
 impl Storage {
     /// One whose start is being begun.
     pub fn starting(task: Task, waiter: Waiter) -> Self {
-        Self { task, phase: Phase::Starting, starts: vec![waiter], stops: Vec::new(), patience: None, fate: None }
+        Self {
+            task,
+            phase: Phase::Starting,
+            starts: vec![waiter],
+            stops: Vec::new(),
+            patience: None,
+            fate: None,
+            said: None,
+        }
     }
 
     /// Somebody wants it started although it is here already (L18): the answer, unless the start is still under way.
@@ -141,7 +151,8 @@ impl Storage {
             (StorageEvent::Stuck { why }, Phase::Stopping) => {
                 self.phase = Phase::Stuck { retry_at: now + STUCK_RETRY };
                 self.patience = None;
-                if matches!(self.fate, Some(Fate::Lapsed(_))) {
+                let news = self.said.replace(why.clone()).as_ref() != Some(&why);
+                if news && matches!(self.fate, Some(Fate::Lapsed(_))) {
                     out.note(Some(&place.package), format!("{}: {why}", place.resource));
                 }
                 let failed = self.start_failure(&format!("; and it could not be undone: {why}"));

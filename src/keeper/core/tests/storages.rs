@@ -107,9 +107,16 @@ fn at_the_leases_end_everything_goes_down_from_the_top_and_only_then_the_session
     assert!(!done.iter().any(|done| done.starts_with("undo")), "not under a program that is not gone: {done:?}");
     b.gone(&p);
     assert_eq!(b.done(), ["undo filesystem"]);
-    b.storage(&f, StorageEvent::Stuck { why: "busy".to_owned() });
+    let notes = |b: &mut Bench| b.told().iter().filter(|f| matches!(f, FromKeeper::Note { .. })).count();
+    notes(&mut b);
+    for (why, news) in [("process 7", 1), ("process 7", 0), ("process 8", 1)] {
+        b.storage(&f, StorageEvent::Stuck { why: why.to_owned() });
+        assert_eq!(notes(&mut b), news, "who keeps it is told once");
+        b.run(1100);
+        assert_eq!(b.done(), ["undo filesystem"], "again");
+        b.told();
+    }
     b.run(1100);
-    assert_eq!(b.done(), ["undo filesystem"], "again");
     assert!(!b.last_view().unwrap().over);
     b.storage(&f, StorageEvent::Down);
     assert_eq!(b.done(), ["undo lun"]);
