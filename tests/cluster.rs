@@ -17,6 +17,8 @@ mod membership;
 mod silence;
 #[path = "cluster/store.rs"]
 mod store;
+#[path = "cluster/watchdog.rs"]
+mod watchdog;
 
 use std::time::Duration;
 
