@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use pkgctl::api::types::DefineRequest;
+use pkgctl::api::types::{DefineRequest, IssuedToken};
 use pkgctl::lab::{Lab, LabError, LabSpec, Place, Process, floating_address, wait_until};
 use pkgctl::package::{Package, parse};
 
@@ -51,10 +51,18 @@ fn agent(place: &Place) -> Vec<String> {
     [PKGCTL, "--root", &disk, "agent", "--name", &place.name, "--listen", &listen].map(str::to_owned).to_vec()
 }
 
+/// A node with leases that end nothing: the agent is told that somebody else runs its keeper.
+fn unleased(place: &Place) -> Vec<String> {
+    let role = [PKGCTL.to_owned(), "lab-unleased".to_owned(), place.disk.display().to_string()];
+    role.into_iter().chain(agent(place)).chain(["--no-keeper".to_owned()]).collect()
+}
+
 impl Field {
-    /// Builds the cluster and runs every package. None where namespaces are refused.
-    pub fn build(random: &mut Random, asker: &Asker) -> Result<Option<Self>> {
-        let spec = LabSpec::new(PKGCTL, &NODES).command(agent).small(SMALL, STATE, SMALL_BYTES);
+    /// Builds the cluster and runs every package; without leases, to see that the checks see it. None where namespaces
+    /// are refused.
+    pub fn build(random: &mut Random, asker: &Asker, leased: bool) -> Result<Option<Self>> {
+        let command = if leased { agent } else { unleased };
+        let spec = LabSpec::new(PKGCTL, &NODES).command(command).small(SMALL, STATE, SMALL_BYTES);
         let lab = match Lab::build(spec) {
             Ok(lab) => lab,
             Err(LabError::NotPermitted { reason }) => {
@@ -131,18 +139,19 @@ impl Field {
     /// Takes a node in by a token of whichever member gives one.
     pub fn join(&self, node: &str, asker: &Asker) -> Result<()> {
         self.agent_up(node, asker)?;
-        let others = NODES.iter().filter(|other| **other != node && self.is_on(other));
-        let mut refused = anyhow!("no other node is on");
-        for member in others {
-            match self.ctl(member, &["cluster", "token"]) {
-                Ok(said) => {
-                    let token = said.lines().next().unwrap_or_default().to_owned();
-                    return self.ctl(node, &["cluster", "join", &token]).map(|_| ());
-                }
-                Err(e) => refused = e,
-            }
-        }
-        Err(refused)
+        let token = self.token(asker, node)?;
+        self.ctl(node, &["cluster", "join", &token]).map(|_| ())
+    }
+
+    /// A join token for a node, from any other that gives one.
+    pub fn token(&self, asker: &Asker, node: &str) -> Result<String> {
+        let mut others = NODES.iter().filter(|other| **other != node && self.is_on(other));
+        let issued = others.find_map(|member| {
+            let said = asker.ask(&self.socket(member), "POST", "/v1/cluster/token", Some(b"{}".to_vec()));
+            let Said::Answer { status: 200, body } = said else { return None };
+            serde_json::from_slice::<IssuedToken>(&body).ok()
+        });
+        issued.map(|issued| issued.token).context("no other node gives a join token")
     }
 
     /// Gives up what a node knows, so that it can join as a new one. It must be off.

@@ -26,13 +26,27 @@ use crate::totals::{Failure, Totals};
 /// A healed cluster answers one question by then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a lap is, and how long a fault may last in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Length {
+/// Which faults a round brings.
+#[derive(Clone, Debug)]
+pub enum Faults {
+    /// What the seed draws, at most so long.
+    Drawn {
+        longest: Duration,
+    },
+    These(Vec<Planned>),
+}
+
+/// What a lap is like.
+#[derive(Clone, Debug)]
+pub struct Course {
     pub rounds: usize,
     /// No further round begins after it.
     pub time: Duration,
-    pub longest_fault: Duration,
+    pub faults: Faults,
+    /// Whether leases end anything; without, the checks must see two nodes acting.
+    pub leased: bool,
+    /// Whether every step is printed as it is done.
+    pub loud: bool,
 }
 
 /// One cluster under fire.
@@ -51,12 +65,12 @@ struct Lap<'a> {
 }
 
 /// Runs one lap; `false` when no lab can be had here. A failure has kept its logs.
-pub fn run(seed: u64, length: Length, loud: bool, totals: &mut Totals) -> Result<bool, Failure> {
-    let timeline = Timeline::new(loud);
+pub fn run(seed: u64, course: &Course, totals: &mut Totals) -> Result<bool, Failure> {
+    let timeline = Timeline::new(course.loud);
     let mut random = Random::new(seed);
     let asker = Asker::new(ASK_WITHIN);
     let lab = |e: anyhow::Error| Failure::of("lab")(format!("seed {seed}: {e:#}"));
-    let Some(field) = Field::build(&mut random, &asker).map_err(lab)? else { return Ok(false) };
+    let Some(field) = Field::build(&mut random, &asker, course.leased).map_err(lab)? else { return Ok(false) };
     timeline.say(format!("seed {seed}: {} packages run on {} nodes", field.targets.len(), NODES.len()));
     totals.laps += 1;
     let watch = |target| Watch::start(&field.lab, target).map_err(lab);
@@ -75,7 +89,7 @@ pub fn run(seed: u64, length: Length, loud: bool, totals: &mut Totals) -> Result
     let bell = Bell::default();
     let outcome = thread::scope(|scope| {
         let recorder = scope.spawn(|| record(&field, &watches, &bell));
-        let outcome = lap.rounds(&mut random, length, &|| recorder.is_finished());
+        let outcome = lap.rounds(&mut random, course, &|| recorder.is_finished());
         bell.ring();
         // Double activity comes first: what else went wrong may be its consequence.
         recorder.join().expect("the recorder does not panic").and(outcome)
@@ -89,17 +103,23 @@ pub fn run(seed: u64, length: Length, loud: bool, totals: &mut Totals) -> Result
 fn record(field: &Field, watches: &Mutex<Vec<Watch>>, bell: &Bell) -> Result<(), Failure> {
     loop {
         let last = bell.wait(LOOK_EVERY);
-        for (watch, target) in look_at(watches).iter_mut().zip(&field.targets) {
-            watch.look(&field.lab, target).map_err(|e| Failure {
-                check: "activity",
-                why: format!("{e:#}"),
-                double_activity_ms: watch.double_activity.as_millis(),
-            })?;
-        }
+        judge(field, watches)?;
         if last {
             return Ok(());
         }
     }
+}
+
+fn judge(field: &Field, watches: &Mutex<Vec<Watch>>) -> Result<(), Failure> {
+    for (watch, target) in look_at(watches).iter_mut().zip(&field.targets) {
+        watch.look(&field.lab, target).map_err(|e| Failure {
+            check: "activity",
+            why: format!("{e:#}"),
+            double_activity_ms: watch.double_activity.as_millis(),
+            kept_in: None,
+        })?;
+    }
+    Ok(())
 }
 
 fn look_at(watches: &Mutex<Vec<Watch>>) -> MutexGuard<'_, Vec<Watch>> {
@@ -119,17 +139,20 @@ fn kept_for_reading(field: &Field, timeline: &Timeline, history: &[Op], seed: u6
         Err(e) => format!("the logs could not be kept: {e:#}"),
     };
     let why = format!("check {}, seed {seed}: {}\n{place}\n{}", failure.check, failure.why, timeline.text());
-    Failure { why, ..failure }
+    Failure { why, kept_in: Some(to), ..failure }
 }
 
 impl Lap<'_> {
-    fn rounds(&mut self, random: &mut Random, length: Length, broken: &dyn Fn() -> bool) -> Result<(), Failure> {
-        let end = Moment::now().after(length.time);
-        for number in 0..length.rounds {
-            if Moment::now() >= end || broken() {
+    fn rounds(&mut self, random: &mut Random, course: &Course, broken: &dyn Fn() -> bool) -> Result<(), Failure> {
+        let end = Moment::now().after(course.time);
+        for number in 0..course.rounds {
+            if Moment::now() >= end {
                 break;
             }
-            self.round(number, random, length)?;
+            self.round(number, random, course)?;
+            if broken() {
+                return Ok(());
+            }
         }
         let all = Planned { fault: Fault::PowerOff(NODES.to_vec()), begins: Duration::ZERO, ends: Duration::ZERO };
         self.totals.whole_power_losses += 1;
@@ -138,8 +161,11 @@ impl Lap<'_> {
         self.kept.check(self.field, self.asker).map_err(|e| Failure::of("kept")(format!("{e:#}")))
     }
 
-    fn round(&mut self, number: usize, random: &mut Random, length: Length) -> Result<(), Failure> {
-        let plan = plan(random, length.longest_fault);
+    fn round(&mut self, number: usize, random: &mut Random, course: &Course) -> Result<(), Failure> {
+        let plan = match &course.faults {
+            Faults::Drawn { longest } => plan(random, *longest),
+            Faults::These(plan) => plan.clone(),
+        };
         let commanded = operators::drawn(random);
         for planned in &plan {
             self.timeline.say(format!("round {number}: {planned:?}"));
@@ -190,7 +216,8 @@ impl Lap<'_> {
             }
             operators_bell.ring();
             self.totals.commands += operator.join().expect("an operator does not panic");
-            let healed = self.healed(&mut nemesis, commanded);
+            // Judged at once: what has been seen ends the lap, and nobody waits for a healing.
+            let healed = judge(field, self.watches).and_then(|()| self.healed(&mut nemesis, commanded));
             bell.ring();
             let ops = clients.into_iter().flat_map(|client| client.join().expect("a client does not panic")).collect();
             let stored = storer.join().expect("a client does not panic");
@@ -220,6 +247,7 @@ impl Lap<'_> {
         let took = Moment::now().since(healed);
         self.timeline.say(format!("everything runs and is answered {took:?} after the heal"));
         self.totals.alive_ms.push(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        nemesis.joins_end().map_err(|e| Failure::of("lab")(format!("{e:#}")))?;
         let whole = alive::whole(self.field, self.asker, &mut nemesis.removed, self.timeline);
         whole.map_err(|e| Failure::of("alive")(format!("{e:#}")))?;
         self.timeline.say("every node is a member with a session");

@@ -23,8 +23,9 @@ mod totals;
 
 use std::time::Duration;
 
-use lap::Length;
-use pkgctl::lab::Moment;
+use fault::{Fault, Planned};
+use lap::{Course, Faults};
+use pkgctl::lab::{Direction, Moment};
 use totals::Totals;
 
 const SECONDS_VARIABLE: &str = "PKGCTL_NEMESIS_SECONDS";
@@ -32,11 +33,24 @@ const SEED_VARIABLE: &str = "PKGCTL_NEMESIS_SEED";
 /// A new cluster, with the next seed, after so long: another lab can have its turn in between.
 const LAP: Duration = Duration::from_secs(240);
 /// What `cargo test` runs.
-const SHORT: Length = Length { rounds: 4, time: Duration::from_secs(75), longest_fault: Duration::from_secs(6) };
+const SHORT_ROUNDS: usize = 4;
+const SHORT_TIME: Duration = Duration::from_secs(75);
 const SHORT_SEED: u64 = 3;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|value| value.parse().ok())
+}
+
+/// The short round, or one lap of a soak that has so long to go.
+fn course(soak_left: Option<Duration>) -> Course {
+    let longest = Duration::from_secs(if soak_left.is_some() { 13 } else { 6 });
+    Course {
+        rounds: if soak_left.is_some() { usize::MAX } else { SHORT_ROUNDS },
+        time: soak_left.map_or(SHORT_TIME, |left| left.min(LAP)),
+        faults: Faults::Drawn { longest },
+        leased: true,
+        loud: soak_left.is_some(),
+    }
 }
 
 #[test]
@@ -46,24 +60,44 @@ fn whatever_the_seed_brings_no_two_nodes_act_and_nothing_acknowledged_is_lost() 
     let (mut totals, begun) = (Totals::default(), Moment::now());
     let failure = loop {
         let left = soak.map(|soak| soak.saturating_sub(Moment::now().since(begun)));
-        let longest_fault = Duration::from_secs(13);
-        let length = left.map_or(SHORT, |left| Length { rounds: usize::MAX, time: left.min(LAP), longest_fault });
-        match lap::run(seed, length, soak.is_some(), &mut totals) {
+        match lap::run(seed, &course(left), &mut totals) {
             // No lab can be had here; it has been said.
             Ok(false) => return,
             Ok(true) => {}
             Err(failure) => break Some(failure),
         }
-        seed += 1;
         if soak.is_none_or(|soak| Moment::now().since(begun) >= soak) {
             break None;
         }
+        seed += 1;
     };
     println!("\n{}", totals.summary(Moment::now().since(begun), failure.as_ref()));
     if let Some(failure) = failure {
-        panic!(
-            "{}\nagain: {SEED_VARIABLE}={seed} {SECONDS_VARIABLE}=240 cargo test --release --test nemesis -- --nocapture",
-            failure.why
-        );
+        let again = format!("{SEED_VARIABLE}={seed} {SECONDS_VARIABLE}=240");
+        panic!("{}\nagain: {again} cargo test --release --test nemesis -- --nocapture", failure.why);
     }
+}
+
+#[test]
+fn without_leases_the_same_checks_see_two_nodes_acting() {
+    if variable(SECONDS_VARIABLE).is_some() {
+        // The soak has the machine for itself.
+        return;
+    }
+    let cut = |node| {
+        let (begins, ends) = (Duration::ZERO, Duration::from_secs(5));
+        Planned { fault: Fault::Cut(node, Direction::Both), begins, ends }
+    };
+    let faults = Faults::These(vec![cut("n1"), cut("n2")]);
+    let course = Course { rounds: 1, faults, leased: false, ..course(None) };
+    let failure = match lap::run(SHORT_SEED, &course, &mut Totals::default()) {
+        Ok(false) => return,
+        Ok(true) => panic!("two nodes acted, and nobody saw it"),
+        Err(failure) => failure,
+    };
+    assert_eq!(failure.check, "activity", "{}", failure.why);
+    assert!(failure.double_activity_ms > 100, "{}", failure.why);
+    let kept_in = failure.kept_in.expect("its logs are kept");
+    assert!(kept_in.join("timeline").exists() && kept_in.join("n1/console").exists(), "{kept_in:?}");
+    std::fs::remove_dir_all(kept_in).expect("what was kept can be removed");
 }

@@ -1,6 +1,7 @@
 //! Does to the field what was planned, and takes it back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,11 +12,15 @@ use serde_json::json;
 
 use crate::asker::{Asker, Said};
 use crate::fault::{Fault, Planned, Whom};
-use crate::field::{Field, NODES, SMALL};
+use crate::field::{Field, NODES, PKGCTL, SMALL};
 use crate::timeline::Timeline;
 
 /// How long a node that has just lost power may take to lose its session, so that it can be removed.
 const REMOVE_WITHIN: Duration = Duration::from_secs(8);
+/// Longest that the agent of a node that joins again may take to answer.
+const AGENT_WITHIN: Duration = Duration::from_secs(5);
+/// Longest that a join may take once everything has healed; the verb itself gives up earlier or waits for a vote.
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
 const FILL_WITHIN: Duration = Duration::from_secs(30);
 
 /// One thing to do.
@@ -57,14 +62,16 @@ pub struct Nemesis<'a> {
     paused: Vec<(Fault, Vec<Process>)>,
     /// Nodes that were removed: their state is of no use any more.
     pub removed: BTreeSet<&'static str>,
+    /// `cluster join`, running on nodes that were removed.
+    joining: Vec<(&'static str, Child)>,
     /// Whether the small disk is full, or may be.
     filled: bool,
 }
 
 impl<'a> Nemesis<'a> {
     pub fn new(field: &'a Field, asker: &'a Asker, timeline: &'a Timeline) -> Self {
-        let (cables, paused, removed) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-        Self { field, asker, timeline, cables, paused, removed, filled: false }
+        let (cables, paused, removed, joining) = (BTreeMap::new(), Vec::new(), BTreeSet::new(), Vec::new());
+        Self { field, asker, timeline, cables, paused, removed, joining, filled: false }
     }
 
     /// Does one thing. What cannot be done now, because another fault is in the way, is left undone and said.
@@ -128,7 +135,7 @@ impl<'a> Nemesis<'a> {
         Ok(())
     }
 
-    /// Takes everything back that is still wrong. Nodes that were removed stay off.
+    /// Takes everything back that is still wrong.
     pub fn heal(&mut self) -> Result<()> {
         self.timeline.say("heal everything");
         self.thaw(|_| true)?;
@@ -152,7 +159,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn power_on(&mut self, node: &'static str) -> Result<()> {
-        if !self.field.is_on(node) && !self.removed.contains(node) {
+        if !self.field.is_on(node) {
             self.field.lab.power_on(node)?;
         }
         Ok(())
@@ -263,10 +270,40 @@ impl<'a> Nemesis<'a> {
         if wait_until(REMOVE_WITHIN, || gone().then_some(())).is_some() {
             self.timeline.say(format!("  {node} is removed"));
             self.removed.insert(node);
-            return Ok(());
+            return self.join_again(node);
         }
         // Whether it was taken or not, the healing afterwards looks.
         self.power_on(node)
+    }
+
+    /// Begins to take the node in as a new one, whatever else goes wrong meanwhile.
+    fn join_again(&mut self, node: &'static str) -> Result<()> {
+        self.field.forget(node)?;
+        self.field.lab.power_on(node)?;
+        let answers = || self.asker.ask(&self.field.socket(node), "GET", "/v1/status", None);
+        wait_until(AGENT_WITHIN, || matches!(answers(), Said::Answer { .. }).then_some(()));
+        let token = self.field.token(self.asker, node)?;
+        let disk = self.field.lab.place(node).disk.display().to_string();
+        let mut join = self.field.lab.command_in(node, &[PKGCTL, "--root", &disk, "cluster", "join", &token])?;
+        self.joining.push((node, join.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?));
+        Ok(())
+    }
+
+    /// Waits until the joins under way have ended; those that came to nothing are for the healing to repeat.
+    pub fn joins_end(&mut self) -> Result<()> {
+        for (node, mut join) in std::mem::take(&mut self.joining) {
+            let mut ended = || join.try_wait().transpose();
+            let status = wait_until(JOIN_WITHIN, &mut ended).transpose()?;
+            if status.is_none() {
+                join.kill()?;
+                join.wait()?;
+            }
+            if status.is_some_and(|status| status.success()) {
+                self.removed.remove(node);
+            }
+            self.timeline.say(format!("the join of {node} ended: {status:?}"));
+        }
+        Ok(())
     }
 
     fn filler(&self) -> String {

@@ -1,5 +1,6 @@
 //! What a run has seen in all, and its summary.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -85,10 +86,12 @@ pub struct Failure {
     pub check: &'static str,
     pub why: String,
     pub double_activity_ms: u128,
+    /// Where logs, timeline and history are, once they have been copied.
+    pub kept_in: Option<PathBuf>,
 }
 
 impl Failure {
     pub fn of(check: &'static str) -> impl Fn(String) -> Self {
-        move |why| Self { check, why, double_activity_ms: 0 }
+        move |why| Self { check, why, double_activity_ms: 0, kept_in: None }
     }
 }

@@ -102,6 +102,10 @@ pub fn whole(field: &Field, asker: &Asker, removed: &mut BTreeSet<&'static str>,
             None => "no leader vouches for anybody".clone_into(&mut why),
             Some(Missing::Nothing) => return Some(Ok(())),
             Some(Missing::Waiting(what)) => why = what,
+            Some(Missing::Stranger(node)) => {
+                timeline.say(format!("{node} is a member and does not know it: it is removed, to join again"));
+                remove(field, asker, node);
+            }
             Some(Missing::Member(node)) => {
                 timeline.say(format!("{node} joins again"));
                 removed.remove(node);
@@ -121,6 +125,8 @@ enum Missing {
     Waiting(String),
     /// It must join again.
     Member(&'static str),
+    /// It was taken in and lost power before it knew.
+    Stranger(&'static str),
 }
 
 fn missing(field: &Field, asker: &Asker) -> Option<Missing> {
@@ -129,6 +135,7 @@ fn missing(field: &Field, asker: &Asker) -> Option<Missing> {
         match cluster.nodes.iter().find(|n| n.name.as_str() == node) {
             None => return Some(Missing::Member(node)),
             Some(n) if n.leaving => return Some(Missing::Waiting(format!("{node} is being removed"))),
+            Some(n) if n.session.is_none() && is_stranger(field, asker, node) => return Some(Missing::Stranger(node)),
             Some(n) if n.session.is_none() || n.silent || !n.voter || !n.lease_voter => {
                 return Some(Missing::Waiting(format!("{n:?}")));
             }
@@ -137,6 +144,24 @@ fn missing(field: &Field, asker: &Asker) -> Option<Missing> {
     }
     let changing = cluster.lease_sets_changing.then(|| "the lease sets are changing".to_owned());
     Some(changing.map_or(Missing::Nothing, Missing::Waiting))
+}
+
+/// Whether a node's own agent is in no cluster.
+fn is_stranger(field: &Field, asker: &Asker, node: &str) -> bool {
+    // Only such an agent has no packages at all to be asked for.
+    let said = asker.ask(&field.socket(node), "GET", "/v1/packages/none", None);
+    matches!(said, Said::Answer { status: 409, body } if String::from_utf8_lossy(&body).contains("\"no_cluster\""))
+}
+
+/// Whoever has a session yet refuses; the next look asks again.
+fn remove(field: &Field, asker: &Asker, node: &str) {
+    let body = serde_json::json!({ "node": node }).to_string();
+    for other in NODES.iter().filter(|other| **other != node) {
+        let said = asker.ask(&field.socket(other), "POST", "/v1/cluster/remove", Some(body.clone().into_bytes()));
+        if matches!(said, Said::Answer { status: 200, .. }) {
+            return;
+        }
+    }
 }
 
 fn rejoin(field: &Field, asker: &Asker, node: &str) -> Result<()> {
