@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use nix::sys::signal::Signal;
+
 use super::bench::Bench;
 
 #[test]
@@ -19,6 +21,25 @@ fn growing_from_one_node_to_three_disturbs_nothing() {
     bench.still_answering(&watch, 200);
     assert_eq!((bench.token(), bench.program_pid()), (token, pid));
     bench.nothing_failed(watch);
+}
+
+#[test]
+fn a_leader_that_joined_late_takes_in_a_node_that_has_nothing_yet() {
+    let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4"]) else { return };
+    for node in ["n2", "n3"] {
+        bench.join(node);
+    }
+    // Whoever leads hands over until the last to have joined does.
+    bench.until("n3 leads", || {
+        let leader = bench.leader();
+        if !leader.is_empty() && leader != "n3" {
+            bench.signal_role(&leader, "agent", Signal::SIGTERM);
+            bench.agent_up(&leader);
+        }
+        leader == "n3"
+    });
+    bench.join("n4");
+    bench.whole();
 }
 
 #[test]
