@@ -82,7 +82,8 @@ fn lab(spec: BedSpec, socket: &UnixStream, orders: &mut BufReader<UnixStream>) -
 /// Mounts a file system of that size, which all nodes inherit and which outlives their power.
 fn make_small(dir: &Path, bytes: u64) -> Result<()> {
     fs::create_dir_all(dir)?;
-    let options = format!("size={bytes},mode=755");
+    // As strict as a directory that the agent makes for itself: it refuses one that others may read.
+    let options = format!("size={bytes},mode=700");
     Ok(mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))?)
 }
 
