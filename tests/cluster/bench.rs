@@ -98,18 +98,18 @@ impl Bench {
 
     /// The same nodes, but only the first is in a cluster, and there is no package.
     pub fn founded(nodes: &[&str]) -> Option<Self> {
-        Self::founded_in(lab(nodes, agent)?, nodes)
+        Self::founded_in(lab(nodes, agent)?, nodes, "default")
     }
 
-    /// The same in a lab whose nodes run something else than the plain agent.
-    pub fn founded_with(nodes: &[&str], command: fn(&Place) -> Vec<String>) -> Option<Self> {
-        Self::founded_in(lab(nodes, command)?, nodes)
+    /// The same with another profile of lease times, in a lab whose nodes may run something else than the plain agent.
+    pub fn founded_with(nodes: &[&str], profile: &str, command: fn(&Place) -> Vec<String>) -> Option<Self> {
+        Self::founded_in(lab(nodes, command)?, nodes, profile)
     }
 
-    fn founded_in(lab: Lab, nodes: &[&str]) -> Option<Self> {
+    fn founded_in(lab: Lab, nodes: &[&str], profile: &str) -> Option<Self> {
         let bench = Self { lab, nodes: nodes.iter().map(|n| (*n).to_owned()).collect() };
         bench.agent_up(nodes[0]);
-        bench.ctl(nodes[0], &["cluster", "init", "--name", "test"]);
+        bench.ctl(nodes[0], &["cluster", "init", "--name", "test", "--profile", profile]);
         Some(bench)
     }
 

@@ -26,7 +26,7 @@ fn on_small_disk(place: &Place) -> Vec<String> {
 
 #[test]
 fn a_node_whose_disk_is_full_hands_its_packages_over_and_comes_back_when_there_is_room() {
-    let Some(bench) = Bench::founded_with(&["n1", "n2", "n3"], on_small_disk) else { return };
+    let Some(bench) = Bench::founded_with(&["n1", "n2", "n3"], "default", on_small_disk) else { return };
     bench.join("n2");
     bench.join("n3");
     bench.run_package(&["n1", "n2"]);

@@ -40,7 +40,7 @@ pub fn run(facts: &Facts) {
 /// A node in the lab with a package, by an agent that uses the watchdog of this driver.
 fn node(driver: &str) -> Bench {
     load(driver, &[]);
-    let bench = Bench::founded_with(&["n1"], agent).expect("a lab");
+    let bench = Bench::founded_with(&["n1"], "default", agent).expect("a lab");
     bench.run_package(&["n1"]);
     bench.until("the watchdog is armed", armed);
     bench
