@@ -59,6 +59,9 @@ impl<'a> Story<'a> {
         story.attach("n2", &story.lun.second);
         story.bench.run_definition(&story.definition());
         story.grows("n1");
+        let said = story.bench.ctl("n1", &["status", "testpkg1"]);
+        let kept = |kind: &str| said.lines().any(|line| line.contains(kind) && line.contains("storage"));
+        assert!(kept(" lun ") && kept(" filesystem "), "{said}");
         let other = Disk::open(&story.lun.second);
         assert_eq!(other.write(RAW_BLOCK, 1).unwrap_err().raw_os_error(), Some(libc::EBADE));
         facts.shown("a package with address, lun, ext4 and two programs runs; the standby's initiator cannot write");
