@@ -56,6 +56,10 @@ impl Scenario {
             ["caught-up", names @ ..] => self.seen.caught_up = self.ids(names.iter().copied()),
             ["deaf"] => self.seen.deaf = true,
             ["raft-is-changing"] => self.seen.raft_changing = true,
+            ["raft-was-left-half-changed"] => {
+                self.seen.raft_changing = true;
+                self.seen.raft_half_changed = true;
+            }
             ["set", id, names @ ..] => {
                 let members = self.ids(names.iter().copied());
                 self.state.lease_sets.insert(SetId(id.parse().unwrap()), members);

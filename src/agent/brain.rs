@@ -260,6 +260,8 @@ impl<P: Platform> Brain<P> {
         self.leaving = false;
         if first && self.current {
             self.adopt_running();
+        } else if !reborn {
+            self.hear_of_ends();
         }
     }
 
@@ -275,8 +277,14 @@ impl<P: Platform> Brain<P> {
             // The keeper's own measure is for its log; the leader's collector measures on the leader's clock.
             FromKeeper::Agreed { session, voter, incarnation, after: _ } => self.agreed(session, voter, incarnation),
             FromKeeper::WantsVoterUp => self.wants_voter_up = true,
-            FromKeeper::Exited { place, exit } => self.exited(&place, exit),
-            FromKeeper::Lapsed { place, why } => self.lapsed(&place, &why),
+            FromKeeper::Exited { place, exit } => {
+                self.ended(&place, Some(exit));
+                self.exited(&place, exit);
+            }
+            FromKeeper::Lapsed { place, why } => {
+                self.ended(&place, None);
+                self.lapsed(&place, &why);
+            }
             FromKeeper::Done { id, outcome } => self.hands.ops.done(id, outcome),
             FromKeeper::Note { package, text } => self.note(package.as_ref(), &text),
         }

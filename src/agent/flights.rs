@@ -28,6 +28,11 @@ impl Flights {
         free
     }
 
+    /// Whether it is under way.
+    pub(super) fn is_under_way(&self, key: &str) -> bool {
+        self.under_way.get(key).is_some_and(Option::is_none)
+    }
+
     /// A flight has ended, well or not.
     pub(super) fn landed(&mut self, key: &str, well: bool, now: VoterTime) {
         if well {

@@ -22,6 +22,9 @@ use crate::raft::{PROMOTE_LAG, RaftStatus, Role};
 /// How long another node's agent may take to answer a question.
 const ASK_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// The key of the one change of Raft's members that is under way.
+const RAFT_CHANGE: &str = "change Raft's members";
+
 /// A keeper says how its lease stands about once a second; one that has not for so long is dead or frozen.
 const KEEPER_SILENCE_MAX: std::time::Duration = std::time::Duration::from_millis(2500);
 
@@ -97,12 +100,18 @@ impl<P: Platform> Brain<P> {
     /// A leader whose keeper is dead or frozen hears of no silence and can collect no agreement: somebody else must lead,
     /// or nothing would fail over (I4).
     fn hand_over_if_deaf(&mut self, status: &RaftStatus, now: VoterTime) {
-        let key = "hand leadership over";
         let deaf = now.since(self.keeper_heard) > KEEPER_SILENCE_MAX && status.voters.len() > 1;
-        if !deaf || !self.flights.take_off(key, now) {
+        if deaf {
+            self.hand_over("this node's keeper is not heard", now);
+        }
+    }
+
+    fn hand_over(&mut self, why: &str, now: VoterTime) {
+        let key = "hand leadership over";
+        if !self.flights.take_off(key, now) {
             return;
         }
-        tracing::warn!("this node's keeper is not heard: leadership is handed over");
+        tracing::warn!("{why}: leadership is handed over");
         let (consensus, back) = (self.consensus.clone(), self.to_self.clone());
         spawn::<P>(async move {
             let well = consensus.step_down().await.is_ok();
@@ -134,6 +143,7 @@ impl<P: Platform> Brain<P> {
         let wall = self.platform.wall();
         let silent = self.silent.keys().copied().collect();
         let me = self.me;
+        let at_it = self.flights.is_under_way(RAFT_CHANGE);
         let Some(leading) = self.leading.as_mut() else { return Observations::default() };
         let last = status.last_log.unwrap_or_default().0;
         let matched = |id: &NodeId| status.peers.get(id).and_then(|peer| peer.matched);
@@ -146,6 +156,7 @@ impl<P: Platform> Brain<P> {
             learners: status.learners.clone(),
             caught_up: status.learners.iter().filter(near).copied().collect(),
             raft_changing: status.changing,
+            raft_half_changed: status.changing && !at_it,
             ready: leading.ready.clone(),
             reach: leading.reach.clone(),
             me: Some(me),
@@ -165,6 +176,8 @@ impl<P: Platform> Brain<P> {
             Step::AddLearner { node, address } => self.change_raft(key, why, RaftChange::Learner(node, address)),
             Step::Promote(node) => self.change_raft(key, why, RaftChange::Voter(node)),
             Step::Remove(node) => self.change_raft(key, why, RaftChange::Remove(node)),
+            Step::FinishChange => self.change_raft(key, why, RaftChange::Finish),
+            Step::StepDown => self.hand_over(why, now),
             Step::AskReach { members, hosts } => self.ask_reach(&members, hosts),
             Step::Fence { node, action, after, executors } => self.fence(node, action, after, executors, why),
             Step::Confirm { old, newer, keepers } => self.confirm(old, newer, keepers, now),
@@ -187,22 +200,23 @@ impl<P: Platform> Brain<P> {
         self.tell_keeper(ToKeeper::Collect { session, ttl, voters });
     }
 
-    fn change_raft(&mut self, key: String, why: &str, change: RaftChange) {
-        if !self.flights.take_off(&key, self.platform.now()) {
+    fn change_raft(&mut self, what: String, why: &str, change: RaftChange) {
+        if !self.flights.take_off(RAFT_CHANGE, self.platform.now()) {
             return;
         }
-        tracing::info!(why, "{key}");
+        tracing::info!(why, "{what}");
         let (consensus, back) = (self.consensus.clone(), self.to_self.clone());
         spawn::<P>(async move {
             let result = match change {
                 RaftChange::Learner(node, address) => consensus.add_learner(node, address).await,
                 RaftChange::Voter(node) => consensus.promote(node).await,
                 RaftChange::Remove(node) => consensus.remove(node).await,
+                RaftChange::Finish => consensus.finish_change().await,
             };
             if let Err(error) = &result {
-                tracing::warn!(key, %error, "membership change did not complete; it is tried again");
+                tracing::warn!(what, %error, "membership change did not complete; it is tried again");
             }
-            let _ = back.send(Event::Landed { key, well: result.is_ok() }).await;
+            let _ = back.send(Event::Landed { key: RAFT_CHANGE.to_owned(), well: result.is_ok() }).await;
         });
     }
 
@@ -269,6 +283,7 @@ enum RaftChange {
     Learner(NodeId, SocketAddr),
     Voter(NodeId),
     Remove(NodeId),
+    Finish,
 }
 
 fn agreement(collector: &Collector, state: &crate::engine::State) -> Option<Agreement> {

@@ -248,6 +248,42 @@ impl<P: Platform> Brain<P> {
         }
     }
 
+    /// What was up at the keeper is not any more. An agent that has yet to become current adopts what is up then, not
+    /// what was up when it attached.
+    pub(super) fn ended(&mut self, place: &Place, exit: Option<Exit>) {
+        let Some(keeper) = self.keeper.as_mut() else { return };
+        match exit {
+            None => keeper.running.retain(|running| running.place != *place),
+            Some(exit) => {
+                for running in keeper.running.iter_mut().filter(|running| running.place == *place) {
+                    if let RunningKind::Program { exited, .. } = &mut running.what {
+                        *exited = Some(exit);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The link to the same keeper life is back: what ended while it was broken was told to nobody.
+    pub(super) fn hear_of_ends(&mut self) {
+        let running = self.keeper.as_ref().map(|k| k.running.clone()).unwrap_or_default();
+        let believed = |(package, runner): (&PackageName, &Runner)| {
+            let up = runner.supervisor.up();
+            up.into_iter().map(|(resource, token)| (package.clone(), resource, token)).collect::<Vec<_>>()
+        };
+        let believed: Vec<_> = self.runners.iter().flat_map(believed).collect();
+        for (package, resource, token) in believed {
+            let here = running
+                .iter()
+                .find(|r| r.place.package == package && r.place.resource == resource && r.place.token == token);
+            match here.map(|r| (r.place.clone(), ended(&r.what))) {
+                Some((_, None)) => {}
+                Some((place, Some(exit))) => self.exited(&place, exit),
+                None => self.tell(&package, Input::Lapsed { resource, token }),
+            }
+        }
+    }
+
     /// What an earlier agent of this keeper life left running is found, not started again (L18, X6).
     pub(super) fn adopt_running(&mut self) {
         let now = self.platform.now();

@@ -63,6 +63,13 @@ impl State {
         self.nodes.get(&node).map_or_else(|| format!("node {node}"), |n| n.name.to_string())
     }
 
+    /// Whether a node that shows this cluster's certificate is to be let in: a member, or one that joined further on in
+    /// the log than is applied here. Ids are places in the log, so an id that is not beyond it and is no member's was
+    /// removed. A node that lags must listen to a leader that it does not know yet, or it would lag for ever.
+    pub fn admits(&self, node: NodeId) -> bool {
+        self.nodes.contains_key(&node) || node.0 > self.applied.0
+    }
+
     /// Nodes with a live session that is not among the silent ones.
     pub fn present(&self, silent: &BTreeSet<SessionId>) -> BTreeSet<NodeId> {
         self.sessions.iter().filter(|(id, _)| !silent.contains(id)).map(|(_, session)| session.node).collect()
@@ -327,4 +334,20 @@ pub enum ResourceState {
     Dying,
     /// Its last operation failed.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_log_refuses_who_was_removed_and_not_who_joined_after_its_end() {
+        let mut state = State::default();
+        assert!(state.admits(NodeId(29)), "before the cluster's own entry");
+        state.applied = LogIndex(28);
+        let lets_in: BTreeSet<u64> = (27..=30).filter(|id| state.admits(NodeId(*id))).collect();
+        assert_eq!(lets_in, [29, 30].into());
+        state.applied = LogIndex(29);
+        assert!(!state.admits(NodeId(29)), "its entry is applied, and it is no member: it was removed");
+    }
 }

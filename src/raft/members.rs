@@ -137,6 +137,15 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         self.change(ChangeMembers::RemoveNodes([node.0].into()), true).await
     }
 
+    /// Ends a change of voters that an earlier leader left half done. Who has no vote then goes on following the log.
+    ///
+    /// # Errors
+    /// When this node does not lead, or the first half is not committed yet.
+    pub async fn finish_change(&self) -> Result<LogIndex, MembersError> {
+        self.leading()?;
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new()), true).await
+    }
+
     /// Hands leadership to a voter that has caught up, and waits until it leads.
     ///
     /// # Errors

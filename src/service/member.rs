@@ -15,7 +15,6 @@ use super::{DiskFailed, Start, logs};
 use crate::agent::{Agent, Parts};
 use crate::api::routes::routes;
 use crate::engine::lease::Rules;
-use crate::engine::{NodeId, State};
 use crate::host::keeper_link::{self, KeeperStart};
 use crate::net::identity::{Credentials, Subject};
 use crate::net::listener::{Doors, Listener};
@@ -92,16 +91,9 @@ async fn hand_over(agent: &Agent<HostPlatform>) {
 fn admits(agent: &Agent<HostPlatform>) -> crate::net::listener::Admits {
     let consensus = agent.consensus.clone();
     Arc::new(move |subject| match subject {
-        Subject::Node(id) => consensus.read(|state| may_come_in(state, *id)),
+        Subject::Node(id) => consensus.read(|state| state.admits(*id)),
         Subject::Client(_) => true,
     })
-}
-
-/// Whether a node that the authority has signed may come in. Its id is the index of the entry that took it in: where
-/// that has not been applied yet, this copy cannot say, and the signature counts. Else a node whose log is short would
-/// refuse the very leader that brings the rest of it, if that one has joined later than this log reaches.
-fn may_come_in(state: &State, id: NodeId) -> bool {
-    state.cluster.is_none() || state.nodes.contains_key(&id) || id.0 > state.applied.0
 }
 
 async fn until_told(agent: &Agent<HostPlatform>) -> Result<()> {
@@ -114,34 +106,5 @@ async fn until_told(agent: &Agent<HostPlatform>) -> Result<()> {
             let why = format!("this node has retired, and its packages have gone to other nodes: {}", failure.why);
             if failure.disk { Err(DiskFailed(why).into()) } else { bail!(why) }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use super::*;
-    use crate::engine::state::Cluster;
-    use crate::engine::{ClusterId, LogIndex, Profile};
-
-    #[test]
-    fn a_short_log_refuses_who_was_removed_and_not_who_joined_after_its_end() {
-        let mut state = State::default();
-        assert!(may_come_in(&state, NodeId(29)), "before the cluster's own entry");
-        let cluster = Cluster {
-            id: ClusterId(7),
-            name: "test".into(),
-            profile: Profile::Default,
-            ca_certificate: String::new(),
-            ca_key: String::new(),
-            datagram_keys: BTreeMap::new(),
-        };
-        state.cluster = Some(cluster);
-        state.applied = LogIndex(28);
-        let lets_in: BTreeSet<u64> = (27..=30).filter(|id| may_come_in(&state, NodeId(*id))).collect();
-        assert_eq!(lets_in, [29, 30].into());
-        state.applied = LogIndex(29);
-        assert!(!may_come_in(&state, NodeId(29)), "its entry is applied, and it is no member: it was removed");
     }
 }

@@ -103,7 +103,12 @@ impl World {
                 Step::Confirm { old, newer, keepers } => self.confirm(&mut leader, old, newer, keepers),
                 Step::AskReach { members, hosts } => self.ask_reach(&mut leader, &members, &hosts),
                 // The plots change Raft's voters themselves; no node of theirs has a fence device.
-                Step::Fence { .. } | Step::AddLearner { .. } | Step::Promote(_) | Step::Remove(_) => {}
+                Step::Fence { .. }
+                | Step::AddLearner { .. }
+                | Step::Promote(_)
+                | Step::Remove(_)
+                | Step::FinishChange
+                | Step::StepDown => {}
             }
         }
         self.ask(&mut leader);

@@ -53,6 +53,11 @@ pub enum Step {
     Promote(NodeId),
     /// Take a node that is being removed out of Raft, vote and all.
     Remove(NodeId),
+    /// End a change of voters that an earlier leader began and did not live to end: until then a majority of the old
+    /// voters is needed too, and no other change can begin.
+    FinishChange,
+    /// Have another voter lead.
+    StepDown,
     /// Find out which of these keepers are ready, and whom the hosts reach of them (rule 14).
     AskReach {
         /// The members of the set to come.
@@ -97,6 +102,8 @@ impl fmt::Display for Step {
             Step::AddLearner { node, address } => write!(f, "add learner {node} at {address}"),
             Step::Promote(node) => write!(f, "make {node} a voter"),
             Step::Remove(node) => write!(f, "take {node} out of Raft"),
+            Step::FinishChange => f.write_str("finish the change of voters"),
+            Step::StepDown => f.write_str("hand leadership over"),
             Step::AskReach { members, hosts } => {
                 write!(f, "ask hosts {} whether they reach {}", ids(hosts), ids(members))
             }

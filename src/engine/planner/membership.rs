@@ -12,6 +12,10 @@ use crate::engine::{Command, NodeId, SetId, State};
 
 /// The next step of a membership change, if one is due.
 pub(super) fn follow(state: &State, seen: &Observations, plan: &mut Plan) {
+    if let Some(first) = step_down(state, seen).or_else(|| finish(seen)) {
+        plan.decisions.push(first);
+        return;
+    }
     let step = match lease_sets(state) {
         Sets::Two { old, newer } => Some(retire(state, seen, old, newer)),
         Sets::Current => remove(state, seen).or_else(|| grow(state, seen)),
@@ -37,6 +41,23 @@ fn lease_sets(state: &State) -> Sets {
         (Some((_, members)), None) if *members == staying(state) => Sets::Current,
         (Some(_), None) | (None, _) => Sets::Behind,
     }
+}
+
+/// A leader that is being removed, or has no vote any more, must not go on leading: it would take itself out of Raft and
+/// still keep the voters from electing.
+fn step_down(state: &State, seen: &Observations) -> Option<Decision> {
+    let me = seen.me?;
+    let others = staying(state).iter().any(|id| *id != me);
+    let leaves = state.leaving.contains(&me) || !state.raft_voters.contains(&me);
+    let name = state.name_of(me);
+    let why = || format!("{name} leads and is being removed, or has no vote any more");
+    (others && leaves).then(|| Decision { step: Step::StepDown, why: why() })
+}
+
+/// A change of voters has two steps, and its leader may be gone between them.
+fn finish(seen: &Observations) -> Option<Decision> {
+    let why = "an earlier leader began a change of Raft's voters and did not end it".to_owned();
+    seen.raft_half_changed.then_some(Decision { step: Step::FinishChange, why })
 }
 
 /// Raft's voters without those that are being removed.

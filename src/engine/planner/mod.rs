@@ -41,6 +41,8 @@ pub struct Observations {
     pub caught_up: BTreeSet<NodeId>,
     /// Whether a membership change of Raft is under way.
     pub raft_changing: bool,
+    /// It is, and nobody is at it: this leader did not begin it, or its attempt has ended.
+    pub raft_half_changed: bool,
     /// Keepers that answered that they can ack and agree.
     pub ready: BTreeSet<NodeId>,
     /// Which keepers each node's keeper has reached.

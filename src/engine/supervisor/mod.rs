@@ -234,6 +234,15 @@ impl Supervisor {
         }
     }
 
+    /// The resources taken to be up, with the ownership they are up under.
+    pub fn up(&self) -> Vec<(ResourceName, Token)> {
+        let up = |work: &Work| {
+            let slots = work.slots.iter().filter(|slot| slot.is_up());
+            slots.map(|slot| (slot.resource.name.clone(), work.token)).collect()
+        };
+        self.work.as_ref().map(up).unwrap_or_default()
+    }
+
     /// What to do now; none while an action is under way or nothing is due. To be called until it has nothing.
     pub fn next(&mut self, now: VoterTime) -> Option<Action> {
         self.end_overdue(now);
@@ -287,9 +296,11 @@ impl Supervisor {
                 self.reports.push(work.report("starting".to_owned()));
                 Some(work)
             }
-            // Nothing was started under this ownership: it is only to be released.
+            // Nothing is known to be up, but a start may be under way at the keeper that an earlier agent asked for.
             Duty::Yield { token, session, definition, .. } => {
-                Some(Work::new(*token, *session, definition.as_ref().clone(), Phase::Stopping))
+                let mut work = Work::new(*token, *session, definition.as_ref().clone(), Phase::Stopping);
+                work.owe_stops();
+                Some(work)
             }
             Duty::None => None,
         };
@@ -300,6 +311,15 @@ impl Work {
     fn new(token: Token, session: SessionId, definition: Package, phase: Phase) -> Self {
         let slots = definition.resources.iter().cloned().map(Slot::down).collect();
         Self { token, session, definition, slots, phase, giving_up: None, retry_at: None, released: false }
+    }
+
+    /// Whatever is not known to be up may yet be on its way: it is owed a stop before anything is released. To stop what
+    /// is not there costs nothing.
+    fn owe_stops(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| !slot.may_be_up()) {
+            slot.state = ResourceState::Starting;
+            slot.detail = "may be on its way".to_owned();
+        }
     }
 
     fn report(&self, note: String) -> Report {

@@ -26,6 +26,9 @@ impl Supervisor {
         if !work.slots.iter().all(Slot::is_up) {
             work.phase = Phase::Starting;
         }
+        if matches!(self.duty, Duty::Yield { .. }) {
+            work.owe_stops();
+        }
         self.work = Some(work);
     }
 

@@ -458,6 +458,15 @@ fn what_a_restarted_agent_finds_and_should_yield_is_stopped_first() {
 }
 
 #[test]
+fn what_a_restarted_agent_cannot_see_may_be_on_its_way_and_is_stopped_before_a_release() {
+    let definition = package(0);
+    let mut bench = Bench::new(yielding(&definition));
+    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip")]) });
+    assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);
+    assert_eq!(Bench::new(yielding(&definition)).settle(), ["stop web", "stop ip", "release"]);
+}
+
+#[test]
 fn once_a_release_has_begun_the_ownership_is_never_acted_on_again() {
     let definition = package(3);
     let mut bench = Bench::new(own(&definition));

@@ -60,7 +60,7 @@ impl TailFile {
     /// Opens it and reads what it claims. `NotFound` and `InvalidData` as for a table.
     pub fn open(dir: &Path, disk: Arc<dyn Disk>) -> io::Result<(Self, Tail)> {
         let path = dir.join(FILE);
-        settle(&*disk, Part::Tail, &path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+        settle(&*disk, Part::Tail, &path)?;
         let file = File::options().read(true).write(true).open(&path)?;
         let mut bytes = [0; 2 * SLOT_BYTES];
         let whole = file.read_exact_at(&mut bytes, 0);
