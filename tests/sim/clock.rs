@@ -57,6 +57,11 @@ impl Clock {
                 (a.max(b), a.min(b))
             }
         };
+        Self::running(faster, slower, rng)
+    }
+
+    /// Clocks of those rates, and any origins.
+    pub fn running(faster: i64, slower: i64, rng: &mut Random) -> Self {
         let mut rate = |ppm| Rate { origin: rng.below(1 << 50), ppm };
         Self { holder: rate(faster), voter: rate(slower) }
     }
