@@ -92,6 +92,13 @@ fn an_owner_that_hears_nothing_is_followed_by_a_standby_while_it_still_hears_not
 }
 
 #[test]
+fn an_owner_whose_datagrams_are_sent_again_is_followed_by_a_standby_all_the_same() {
+    for plot in [Plot::Replays, Plot::RestartReplays] {
+        assert!(all_hold(plot, 8).expired >= 8, "{plot:?}");
+    }
+}
+
+#[test]
 fn voters_that_agree_one_after_the_other_leave_one_actor() {
     for plot in [Plot::Dance, Plot::RestartDance, Plot::MuteDance, Plot::StaleHost] {
         let sum = all_hold(plot, 8);
@@ -132,6 +139,8 @@ needed! {
     the_lease_must_be_shorter_by_both_clocks_errors: TwoClocksErr in Drift breaks "I1";
     t0_must_be_the_send: SendTime in LateAcks breaks "I1";
     voters_must_refuse_what_the_log_has_ended: LogRefuse in StaleHost breaks "I1";
+    a_voter_must_take_each_renewal_once: TakenOnce in Replays breaks "I4";
+    a_voter_must_take_only_what_was_for_its_life: ThisLife in RestartReplays breaks "I4";
     the_newest_set_must_count: NewestSet in GrowThenCut breaks "I1";
     a_holder_that_hears_nobody_must_not_renew: QueryMode in Deaf breaks "I4";
     a_voter_must_be_up_in_the_log_before_it_acks: VoterUpFirst in MuteDance breaks "I1";

@@ -4,8 +4,8 @@
 //! (`engine::codec`), HMAC-SHA-256 of all that truncated to 16 bytes.
 //!
 //! Sender, receiver and cluster are under the MAC, so a datagram cannot be reflected, redirected or carried into
-//! another cluster. A recorded datagram can be sent again; the lease rules bear duplicates and reordering (a seq names
-//! one t0, an incarnation one life), so nothing here counts messages.
+//! another cluster. A recorded datagram can be sent again; nothing here counts messages, because the lease rules tell it
+//! where it matters (rule 6a) and bear it where it does not (a seq names one t0, an incarnation one life).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -211,10 +211,11 @@ mod tests {
                 let (session, ttl, nonce) = (SessionId(session), Millis(ttl), Nonce(seq));
                 let members = members.into_iter().map(NodeId).collect();
                 match which {
-                    0 => Message::Renew { session, seq, ttl },
-                    1 => Message::Query { session, seq },
+                    0 => Message::Renew { session, seq, ttl, life: nonce },
+                    1 => Message::Query { session, seq, life: nonce },
                     2 => Message::Ack { session, seq, promised: flag, set: SetId(ttl.0), members },
-                    3 => Message::Refuse { session, seq, why: Refusal::Fenced },
+                    3 if flag => Message::Refuse { session, seq, why: Refusal::Fenced },
+                    3 => Message::Refuse { session, seq, why: Refusal::OtherLife { life: Nonce(ttl.0) } },
                     4 => Message::Ask { session, ttl },
                     5 => Message::Agreed { session, incarnation: Incarnation(seq) },
                     6 => Message::AskSet { nonce },

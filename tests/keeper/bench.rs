@@ -347,7 +347,7 @@ fn ack(message: &Message) -> Option<Message> {
     let ack = |session, seq, promised| Message::Ack { session, seq, promised, set: SetId(1), members };
     match message {
         Message::Renew { session, seq, .. } => Some(ack(*session, *seq, true)),
-        Message::Query { session, seq } => Some(ack(*session, *seq, false)),
+        Message::Query { session, seq, .. } => Some(ack(*session, *seq, false)),
         _ => None,
     }
 }

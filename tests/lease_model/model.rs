@@ -58,6 +58,7 @@ impl Bounds {
             voter.until_up = voter.until_up.saturating_sub(voters);
             voter.promise = voter.promise.saturating_sub(voters);
             voter.heard = (voter.heard + holder).min(self.lease);
+            voter.barred = (voter.barred + holder).min(self.lease);
             if self.law.holds(Rule::SendTime) {
                 voter.acks = self.older(voter.acks, holder);
             }
@@ -89,10 +90,13 @@ impl Bounds {
         lapsed && up && !v.fresh && !world.knows_end(voter) && !(v.agreed && v.fenced)
     }
 
-    /// Rules 6 and 10, second halves.
+    /// Rules 6, 6a and 10, second halves.
     fn renewed(&self, last: &World, voter: usize, age: u8) -> Option<World> {
         let mut now = *last;
         let set = now.set_of(voter);
+        if !self.replays {
+            now.voters[voter].barred = age;
+        }
         now.voters[voter].promise = now.voters[voter].promise.max(self.ttl);
         if self.late_acks {
             now.voters[voter].acks |= self.ack(set, age);
@@ -130,7 +134,7 @@ impl Bounds {
         let v = &world.voters[voter];
         if self.may_ack(world, voter) {
             let ages = if self.late_renewals { self.lease } else { 1 };
-            steps.extend((0..ages).map(|age| Step::Renew(voter, age)));
+            steps.extend((0..ages.min(v.barred)).map(|age| Step::Renew(voter, age)));
         }
         let sets = 0..u8::try_from(self.sets.len()).expect("a few");
         let acks = sets.flat_map(|set| (0..self.lease).map(move |age| (set, age)));
@@ -230,7 +234,9 @@ impl Bounds {
             }
             Step::Restart(_) => {
                 let (acks, heard, agreed, confirmed) = (v.acks, v.heard, v.agreed, v.confirmed);
-                let life = Voter { until_up: self.ttl, fresh: true, ..Voter::default() };
+                // What was sent until now was for the life before (rule 6a).
+                let barred = if self.replays { self.lease } else { 0 };
+                let life = Voter { until_up: self.ttl, fresh: true, barred, ..Voter::default() };
                 *v = Voter { acks, heard, agreed, confirmed, ..life };
                 now.restarts = now.restarts.saturating_add(u8::from(self.restarts.is_some()));
             }

@@ -58,6 +58,8 @@ pub struct Bounds {
     pub renewals_of_life: Option<u8>,
     /// Renewals arrive at any age, instead of as soon as they are sent.
     pub late_renewals: bool,
+    /// A voter takes every renewal again and again, in any life: safety does not rest on rule 6a.
+    pub replays: bool,
     /// Acks arrive at any age, instead of as soon as they are sent.
     pub late_acks: bool,
     /// The owner may release the package, and its keeper may die.
@@ -78,6 +80,7 @@ impl Bounds {
             restarts: None,
             renewals_of_life: None,
             late_renewals: true,
+            replays: true,
             late_acks: true,
             owner_acts: false,
             named: false,
@@ -148,6 +151,8 @@ pub struct Voter {
     pub fresh: bool,
     /// A `VoterUp` of its is in the log after so many facts, and not applied here.
     pub up_after: Option<u8>,
+    /// Renewals of this age and older are not taken (rule 6a); a lease's length when all are.
+    pub barred: u8,
     /// What is left of its promise.
     pub promise: u8,
     pub fenced: bool,
@@ -194,7 +199,7 @@ pub struct World {
 impl World {
     /// The session's owner may act; nobody has promised anything yet.
     pub fn new(bounds: &Bounds) -> Self {
-        let voter = Voter { heard: bounds.lease, ..Voter::default() };
+        let voter = Voter { heard: bounds.lease, barred: bounds.lease, ..Voter::default() };
         Self {
             voters: [voter; VOTERS],
             facts: [Fact::Nothing; FACTS],

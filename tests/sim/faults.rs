@@ -53,6 +53,12 @@ pub enum Fault {
         who: Who,
         ms: u64,
     },
+    /// Of what a node sent to each voter until it was cut off, the renewal or query of that number comes again, over the
+    /// cut link; after the last the first.
+    Replay {
+        who: Who,
+        number: usize,
+    },
     /// Mends every link and lifts every spell.
     Heal,
     /// The keeper dies, with everything it runs; a new life begins later.
@@ -107,6 +113,10 @@ impl World {
             Fault::SlowTo { who, ms } => {
                 let who = self.resolve(who);
                 (0..self.nodes.len()).for_each(|from| self.net.slow(from, who, ms));
+            }
+            Fault::Replay { who, number } => {
+                let who = self.resolve(who);
+                self.replay(who, number);
             }
             Fault::Heal => self.heal(),
             Fault::Restart { who, down_ms } => self.crash(who, down_ms),
@@ -188,6 +198,15 @@ impl World {
         }
         self.script.eager = false;
         self.script.slow_log = false;
+    }
+
+    fn replay(&mut self, from: usize, number: usize) {
+        for to in (0..self.nodes.len()).filter(|to| *to != from) {
+            let sent: Vec<_> = self.recorded.iter().filter(|(by, at, _)| (*by, *at) == (from, to)).collect();
+            let Some((_, _, message)) = sent.get(number % sent.len().max(1)) else { continue };
+            let (life, message) = (self.nodes[to].life, message.clone());
+            self.schedule(self.now, Event::Deliver { from, to, life, message });
+        }
     }
 
     fn crash(&mut self, who: Who, down_ms: u64) {

@@ -21,6 +21,10 @@ pub enum Plot {
     LateAcks,
     /// The owner hears nothing and is heard, until the end.
     Deaf,
+    /// The owner is cut off, and what it had sent is sent again, over and over, until the end.
+    Replays,
+    /// The same; and every other voter restarts at once.
+    RestartReplays,
     /// The owner is cut off and every other voter restarts at once.
     RestartVoters,
     /// A voter misses renewals, agrees, and hears them again; then the other voter misses them.
@@ -59,13 +63,15 @@ pub struct Script {
 }
 
 impl Plot {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Chaos,
         Self::Eager,
         Self::CutOwner,
         Self::Drift,
         Self::LateAcks,
         Self::Deaf,
+        Self::Replays,
+        Self::RestartReplays,
         Self::RestartVoters,
         Self::Dance,
         Self::RestartDance,
@@ -105,12 +111,9 @@ impl Plot {
                 let faults = vec![(1000 + jitter, cut_off(Who::Node(0), Way::In))];
                 Script { leader: Some(1), deaf_at_end: vec![0], ..calm(faults, 3000, 0) }
             }
-            Self::RestartVoters => {
-                let at = 1000 + jitter;
-                let restart = |who, after, down_ms| (at + after, Fault::Restart { who: Who::Node(who), down_ms });
-                let (one, two) = (restart(1, 2, rng.between(5, 40)), restart(2, 4, rng.between(5, 40)));
-                watched(vec![(at, cut_off(Who::Node(0), Way::Both)), one, two])
-            }
+            Self::Replays => replayed(vec![(1000 + jitter, cut_off(Who::Node(0), Way::Both))]),
+            Self::RestartReplays => replayed(restart_voters(rng, 1000 + jitter)),
+            Self::RestartVoters => watched(restart_voters(rng, 1000 + jitter)),
             Self::Dance => watched(dance(rng, vec![])),
             Self::RestartDance => {
                 let restart = (1500, Fault::Restart { who: Who::Node(2), down_ms: rng.between(5, 40) });
@@ -158,6 +161,25 @@ fn calm(mut faults: Vec<(u64, Fault)>, end_ms: u64, heal_ms: u64) -> Script {
         deaf_at_end: Vec::new(),
     }
 }
+
+/// A node is cut off and the other two restart.
+fn restart_voters(rng: &mut Random, at: u64) -> Vec<(u64, Fault)> {
+    let restart = |who, after, down_ms| (at + after, Fault::Restart { who: Who::Node(who), down_ms });
+    let (one, two) = (restart(1, 2, rng.between(5, 40)), restart(2, 4, rng.between(5, 40)));
+    vec![(at, cut_off(Who::Node(0), Way::Both)), one, two]
+}
+
+/// The first node never comes back; after the faults its datagrams do, oldest first, half a lease time apart.
+fn replayed(faults: Vec<(u64, Fault)>) -> Script {
+    let from = faults.iter().map(|(at, _)| *at).max().unwrap_or_default() + 50;
+    let again = (0..).map(|n| from + n * TTL.0 / 2).take_while(|at| *at < REPLAYED_MS).enumerate();
+    let again = again.map(|(number, at)| (at, Fault::Replay { who: Who::Node(0), number }));
+    let faults = faults.into_iter().chain(again).collect();
+    Script { deaf_at_end: vec![0], ..calm(faults, REPLAYED_MS, 0) }
+}
+
+/// Longer than a takeover takes by ten lease times.
+const REPLAYED_MS: u64 = 1100 + 10 * TTL.0;
 
 /// Three voters, watched by a fourth node that leads and collects against every session.
 fn watched(faults: Vec<(u64, Fault)>) -> Script {

@@ -95,6 +95,8 @@ pub struct World {
     pub trace: Trace,
     pub failure: Option<String>,
     pub nonces: u64,
+    /// Renewals and queries that reached somebody: from whom, to whom.
+    pub recorded: Vec<(usize, usize, Message)>,
     /// The node that owned the package when a fault first named the owner.
     pub marked: Option<usize>,
     pub applied: BTreeMap<&'static str, usize>,
@@ -139,6 +141,7 @@ impl World {
             trace: Trace::new(print),
             failure: None,
             nonces: 1000,
+            recorded: Vec::new(),
             marked: None,
             applied: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -201,6 +204,10 @@ impl World {
     /// Sends a datagram.
     pub fn send(&mut self, from: usize, to: NodeId, message: &Message) {
         let Some(to) = self.position(to) else { return };
+        let renews = matches!(message, Message::Renew { .. } | Message::Query { .. });
+        if renews && self.net.open(Kind::Datagram, from, to) {
+            self.recorded.push((from, to, message.clone()));
+        }
         for delay in self.net.copies(from, to, &mut self.rng) {
             let life = self.nodes[to].life;
             self.schedule(self.now + delay, Event::Deliver { from, to, life, message: message.clone() });

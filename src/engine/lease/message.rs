@@ -17,6 +17,8 @@ pub enum Message {
         seq: u64,
         /// The session's lease time, as registered.
         ttl: Millis,
+        /// The life of the voter's keeper that this is for (rule 6a).
+        life: Nonce,
     },
     /// Holder to voter: can you hear me? Nothing is promised (rule 8a).
     Query {
@@ -24,6 +26,8 @@ pub enum Message {
         session: SessionId,
         /// As in `Renew`.
         seq: u64,
+        /// As in `Renew`.
+        life: Nonce,
     },
     /// Voter to holder, to `Renew` and `Query` alike (rule 6).
     Ack {
@@ -97,4 +101,9 @@ pub enum Refusal {
     Fenced,
     /// This voter has not applied its own `VoterUp` yet (rule 9).
     NotReady,
+    /// It was for another life of this voter's keeper (rule 6a).
+    OtherLife {
+        /// The one that there is now.
+        life: Nonce,
+    },
 }

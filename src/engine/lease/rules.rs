@@ -11,6 +11,10 @@ pub enum Rule {
     SendTime,
     /// Rule 6: a voter refuses a session that the log has ended. Dropped: only its own fences make it refuse.
     LogRefuse,
+    /// Rule 6a: a voter takes only seqs larger than any it has taken of the session. Dropped: it takes each again and again.
+    TakenOnce,
+    /// Rule 6a: a voter takes only what was sent to this life of its keeper. Dropped: to any.
+    ThisLife,
     /// Rule 8: the newest lease set in any ack counts. Dropped: the first one does.
     NewestSet,
     /// Rule 8a: without a majority's acks for ttl/4 a holder only queries, and once T has passed it never renews again.
@@ -36,10 +40,12 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule that a test can drop.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::TwoClocksErr,
         Self::SendTime,
         Self::LogRefuse,
+        Self::TakenOnce,
+        Self::ThisLife,
         Self::NewestSet,
         Self::QueryMode,
         Self::VoterUpFirst,

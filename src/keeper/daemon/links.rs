@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_reflected_and_redirected_datagrams_are_told_from_replayed_ones() {
+    fn reflected_redirected_and_foreign_datagrams_are_dropped_and_replayed_ones_left_to_the_rules() {
         let (one, mut two) = pair();
         let ping = Message::Ping { nonce: Nonce(3) };
         let keys = |secret| Keys::new(&[(1, DatagramKey([secret; 32]))].into());
@@ -274,7 +274,11 @@ mod tests {
             sealed(8, 5, first, second),
         ];
         assert_eq!(taken(&mut two, &others), 0, "reflected, for another voter, of another cluster, with another key");
-        assert_eq!(taken(&mut two, &[recorded.clone(), recorded.clone()]), 2, "a replay is what the rules bear");
+        assert_eq!(
+            taken(&mut two, &[recorded.clone(), recorded.clone()]),
+            2,
+            "told from new ones by the voter (rule 6a)"
+        );
         let configured = |keys| Configuration {
             cluster: ClusterId(5),
             node: second,

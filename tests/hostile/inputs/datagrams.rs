@@ -39,10 +39,11 @@ pub fn run(bytes: &[u8]) -> bool {
 pub fn messages() -> Vec<Message> {
     let (session, seq, ttl, nonce) = (SessionId(9), 4, Millis(1500), Nonce(5));
     vec![
-        Message::Renew { session, seq, ttl },
-        Message::Query { session, seq },
+        Message::Renew { session, seq, ttl, life: nonce },
+        Message::Query { session, seq, life: nonce },
         Message::Ack { session, seq, promised: true, set: SetId(1), members: vec![NodeId(1), PEER] },
         Message::Refuse { session, seq, why: Refusal::Fenced },
+        Message::Refuse { session, seq, why: Refusal::OtherLife { life: nonce } },
         Message::Ask { session, ttl },
         Message::Agreed { session, incarnation: Incarnation(2) },
         Message::AskSet { nonce },

@@ -1,4 +1,4 @@
-//! Who holds a lease: sends renewals, counts acks, and knows until when it may act (rules 1, 3, 6, 8, 8a).
+//! Who holds a lease: sends renewals, counts acks, and knows until when it may act (rules 1, 3, 6, 6a, 8, 8a).
 //!
 //! Time comes in as [`HolderTime`]. The driver reads its clock right before [`Holder::poll`] and hands the copies to
 //! sockets only afterwards, so the reading passed in is t0 of all copies of a seq (rule 3).
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Knowledge, Message, Refusal, Rule, Rules, majority};
 use crate::engine::profile::lease_length;
-use crate::engine::{HolderTime, NodeId, SessionId, SetId};
+use crate::engine::{HolderTime, NodeId, Nonce, SessionId, SetId};
 use crate::package::Millis;
 
 /// Sends remembered at most; older ones are forgotten first, and their acks then count for nothing.
@@ -35,6 +35,8 @@ pub struct Holder {
     sends: VecDeque<Send>,
     /// Whom a message was ever sent to; nobody else's answer counts, which also bounds the maps below.
     asked: BTreeSet<NodeId>,
+    /// Per voter: which life of its keeper a refusal named, and the t0 that it answered (rule 6a).
+    lives: BTreeMap<NodeId, (HolderTime, Nonce)>,
     /// n* and members(n*).
     newest: Option<(SetId, BTreeSet<NodeId>)>,
     /// Per voter: the latest t0 it promised on.
@@ -66,6 +68,7 @@ impl Holder {
             last_seq: 0,
             sends: VecDeque::new(),
             asked: BTreeSet::new(),
+            lives: BTreeMap::new(),
             newest: None,
             promised: BTreeMap::new(),
             answered: BTreeMap::new(),
@@ -125,10 +128,20 @@ impl Holder {
         let renew = !self.querying(now);
         let seq = self.remember(now, renew);
         let (session, ttl) = (self.session, self.ttl);
-        let message = if renew { Message::Renew { session, seq, ttl } } else { Message::Query { session, seq } };
         let targets = self.targets(knowledge);
         self.asked.extend(&targets);
-        targets.into_iter().map(|to| (to, message.clone())).collect()
+        let message = |life| match renew {
+            true => Message::Renew { session, seq, ttl, life },
+            false => Message::Query { session, seq, life },
+        };
+        targets.into_iter().map(|to| (to, message(self.life_of(to, knowledge)))).collect()
+    }
+
+    /// Which life of a voter's keeper is to take this (rule 6a): the one that it named itself, or else the log. A wrong
+    /// one costs a refusal, which names the right one.
+    fn life_of(&self, voter: NodeId, knowledge: &Knowledge) -> Nonce {
+        let named = self.lives.get(&voter).map(|(_, life)| *life);
+        named.or_else(|| knowledge.voters.get(&voter).map(|(life, _)| *life)).unwrap_or_default()
     }
 
     /// Takes a voter's answer. Returns whether T moved or the session ended.
@@ -140,7 +153,9 @@ impl Holder {
                 Message::Ack { session, seq, promised, set, members } if *session == self.session => {
                     self.ack(now, from, Answer { seq: *seq, promised: *promised, set: *set, members });
                 }
-                Message::Refuse { session, why, .. } if *session == self.session => self.refused(*why),
+                Message::Refuse { session, seq, why } if *session == self.session => {
+                    self.refused(now, from, *seq, *why);
+                }
                 Message::Ack { .. }
                 | Message::Refuse { .. }
                 | Message::Renew { .. }
@@ -227,12 +242,26 @@ impl Holder {
         }
     }
 
-    fn refused(&mut self, why: Refusal) {
+    fn refused(&mut self, now: HolderTime, from: NodeId, seq: u64, why: Refusal) {
         match why {
+            Refusal::OtherLife { life } => self.meet(now, from, seq, life),
             Refusal::Expired => self.ending = Some(Ending::Expired),
             // One voter's fence or start is no majority's: the others may hold the lease up.
             Refusal::Fenced | Refusal::NotReady => {}
         }
+    }
+
+    /// A voter has named its life: the next renewal, due now, is for that one. An older word does not count.
+    fn meet(&mut self, now: HolderTime, voter: NodeId, seq: u64, life: Nonce) {
+        let Some(send) = self.sends.iter().find(|send| send.seq == seq).copied() else { return };
+        let known = self.lives.get(&voter);
+        if known.is_some_and(|(t0, _)| send.t0 < *t0) {
+            return;
+        }
+        if known.is_none_or(|(_, known)| *known != life) {
+            self.next_send = now;
+        }
+        self.lives.insert(voter, (send.t0, life));
     }
 
     /// Rule 1.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::lease::Learn;
 use crate::engine::lease::knowledge::Fact;
-use crate::engine::{LogIndex, Nonce};
+use crate::engine::{Incarnation, LogIndex, Nonce};
 
 const S: SessionId = SessionId(7);
 const TTL: Millis = Millis(1000);
@@ -54,6 +54,37 @@ fn the_first_renewals_go_at_once_to_every_voter_of_every_set_known() {
     assert_eq!(h.poll(at(99), &k), []);
     assert_eq!(h.next_wake(), Some(at(100)));
     assert_ne!(send(&mut h, 100, &k).0, 0);
+}
+
+/// The lives that a round of renewals is for, by voter.
+fn lives(h: &mut Holder, ms: u64, k: &Knowledge) -> Vec<u64> {
+    let sent = h.poll(at(ms), k);
+    let life = |(_, message): &(NodeId, Message)| match message {
+        Message::Renew { life, .. } | Message::Query { life, .. } => life.0,
+        other => panic!("{other:?}"),
+    };
+    sent.iter().map(life).collect()
+}
+
+fn other_life(seq: u64, life: u64) -> Message {
+    Message::Refuse { session: S, seq, why: Refusal::OtherLife { life: Nonce(life) } }
+}
+
+#[test]
+fn renewals_name_the_lives_that_the_log_tells_until_a_voter_names_another_which_is_renewed_at_once() {
+    let (mut h, mut k) = (holder(), knowing(THREE));
+    k.voters = [1, 2].map(|voter| (NodeId(voter), (Nonce(10 + voter), Incarnation(3)))).into();
+    assert_eq!(lives(&mut h, 0, &k), [11, 12, 0], "the log does not know the third");
+    let (first, _) = send(&mut h, 100, &k);
+    let (second, _) = send(&mut h, 200, &k);
+    assert!(!h.receive(at(210), NodeId(3), &other_life(second, 13)), "it moves no lease");
+    assert_eq!(h.next_wake(), Some(at(210)));
+    assert_eq!(lives(&mut h, 210, &k), [11, 12, 13]);
+    h.receive(at(220), NodeId(3), &other_life(first, 9));
+    h.receive(at(220), NodeId(3), &other_life(999, 9));
+    h.receive(at(220), NodeId(3), &other_life(second, 13));
+    assert_eq!(h.next_wake(), Some(at(310)), "an older word, one of no send, and the same again");
+    assert_eq!(lives(&mut h, 310, &k), [11, 12, 13]);
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(super) struct Line {
     registered: bool,
     /// It does not expire with this voter's agreement before then.
     promise: Option<VoterTime>,
+    /// The largest seq taken (rule 6a).
+    taken: Option<u64>,
     fence: Option<Fence>,
     /// When a renewal was last heard, or the session was first known.
     heard: VoterTime,
@@ -34,7 +36,7 @@ struct Fence {
 impl Line {
     pub fn new(ttl: Millis, now: VoterTime) -> Self {
         let parked = BTreeMap::new();
-        Self { ttl, registered: false, promise: None, fence: None, heard: now, silent: None, parked }
+        Self { ttl, registered: false, promise: None, taken: None, fence: None, heard: now, silent: None, parked }
     }
 
     /// The log tells of it: the registered lease time counts, unless a renewal named a longer one.
@@ -54,6 +56,14 @@ impl Line {
 
     pub fn heard_within(&self, now: VoterTime, time: Duration) -> bool {
         now.since(self.heard) < time
+    }
+
+    /// Rule 6a: whether this is newer than all that was taken of the session; then it is taken. A recorded datagram is
+    /// not, nor is the copy that comes over a second link: the first one's answer goes back over every link.
+    pub fn takes(&mut self, seq: u64) -> bool {
+        let newer = Some(seq) > self.taken;
+        self.taken = self.taken.max(Some(seq));
+        newer
     }
 
     /// Its holder was heard. Returns whether a renewal ended a silence; a query does not, because its holder hears

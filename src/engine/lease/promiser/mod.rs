@@ -1,4 +1,4 @@
-//! A voter: promises not to let sessions expire, and agrees to expiries (rules 6, 9, 10, 11).
+//! A voter: promises not to let sessions expire, and agrees to expiries (rules 6, 6a, 9, 10, 11).
 //!
 //! Everything it knows dies with its keeper, and that is safe: a new life neither acks nor agrees before its own
 //! `VoterUp` is applied (rule 9), and agrees to nothing before it has been up for the session's ttl (rule 10).
@@ -27,8 +27,8 @@ pub const LINES_MAX: usize = 1024;
 pub const PARKED_MAX: usize = 16;
 /// Rule 11: at most one wish for a new incarnation in this time.
 pub const VOTER_UP_EVERY: Duration = Duration::from_secs(10);
-/// A session that the log still does not know is forgotten after this time without a renewal: every promise to it has
-/// run out by then.
+/// A session that the log still does not know may be forgotten, to make room, after this time without a renewal: every
+/// promise to it has run out by then.
 const UNKNOWN_LASTS: Duration = TTL_MAX.duration();
 
 /// What a voter wants done or known.
@@ -99,12 +99,13 @@ impl Promiser {
         self.absorb(now, knowledge);
         let mut out = Vec::new();
         match message {
-            Message::Renew { session, seq, ttl } => {
-                let word = Word { from, session: *session, seq: *seq, renews: Some(*ttl) };
+            Message::Renew { session, seq, ttl, life } => {
+                let word = Word { from, session: *session, seq: *seq, life: *life, renews: Some(*ttl) };
                 self.hear(now, &word, knowledge, &mut out);
             }
-            Message::Query { session, seq } => {
-                self.hear(now, &Word { from, session: *session, seq: *seq, renews: None }, knowledge, &mut out);
+            Message::Query { session, seq, life } => {
+                let word = Word { from, session: *session, seq: *seq, life: *life, renews: None };
+                self.hear(now, &word, knowledge, &mut out);
             }
             Message::Ask { session, .. } => self.park(now, from, *session, &mut out),
             Message::Ack { .. }
@@ -168,14 +169,12 @@ impl Promiser {
         if self.rules.hold(Rule::LogRefuse) {
             self.lines.retain(|session, _| !knowledge.has_ended(*session));
         }
-        let unknown = |session: &SessionId| !knowledge.sessions.contains_key(session);
-        self.lines.retain(|session, line| !unknown(session) || line.heard_within(now, UNKNOWN_LASTS));
         for (session, known) in &knowledge.sessions {
             self.lines.entry(*session).or_insert_with(|| Line::new(known.ttl, now)).register(known.ttl);
         }
     }
 
-    /// Answers a `Renew` or a `Query` (rules 6, 8a, 9).
+    /// Answers a `Renew` or a `Query` (rules 6, 6a, 8a, 9).
     fn hear(&mut self, now: VoterTime, word: &Word, knowledge: &Knowledge, out: &mut Vec<Notice>) {
         let known = knowledge.sessions.get(&word.session);
         if known.is_some_and(|known| known.node != word.from) {
@@ -185,14 +184,25 @@ impl Promiser {
             out.push(word.refuse(Refusal::Expired));
             return;
         }
+        if self.rules.hold(Rule::ThisLife) && word.life != self.nonce {
+            out.push(word.refuse(Refusal::OtherLife { life: self.nonce }));
+            return;
+        }
         let set = knowledge.newest_set().filter(|_| self.ready(knowledge));
-        let full = self.lines.len() >= LINES_MAX && !self.lines.contains_key(&word.session);
-        let Some((set, members)) = set.filter(|_| !full) else {
+        if !self.has_room(now, word.session, knowledge) {
+            out.push(word.refuse(Refusal::NotReady));
+            return;
+        }
+        let ttl = word.renews.unwrap_or_default().min(TTL_MAX);
+        let line = self.lines.entry(word.session).or_insert_with(|| Line::new(ttl, now));
+        // Taken even if it is refused below, or it could be recorded until then and count later.
+        if !line.takes(word.seq) && self.rules.hold(Rule::TakenOnce) {
+            return;
+        }
+        let Some((set, members)) = set else {
             out.push(word.refuse(Refusal::NotReady));
             return;
         };
-        let ttl = word.renews.unwrap_or_default().min(TTL_MAX);
-        let line = self.lines.entry(word.session).or_insert_with(|| Line::new(ttl, now));
         if line.hears(now, word.renews) {
             out.push(Notice::Heard { session: word.session });
         }
@@ -207,6 +217,16 @@ impl Promiser {
         let members = members.iter().copied().collect();
         let message = Message::Ack { session, seq, promised, set, members };
         out.push(Notice::Send { to: word.from, message });
+    }
+
+    /// Whether a session is or may be remembered. One that the log does not know makes room only when it must: with it
+    /// goes what was taken of it (rule 6a).
+    fn has_room(&mut self, now: VoterTime, session: SessionId, knowledge: &Knowledge) -> bool {
+        if self.lines.len() >= LINES_MAX && !self.lines.contains_key(&session) {
+            let known = |session: &SessionId| knowledge.sessions.contains_key(session);
+            self.lines.retain(|session, line| known(session) || line.heard_within(now, UNKNOWN_LASTS));
+        }
+        self.lines.len() < LINES_MAX || self.lines.contains_key(&session)
     }
 
     /// Rule 10: agree now, or park the question. A session that the known log has not told of waits for the log: its
@@ -231,6 +251,8 @@ struct Word {
     from: NodeId,
     session: SessionId,
     seq: u64,
+    /// The life of a voter's keeper that it is for.
+    life: Nonce,
     /// The session's ttl, if it renews.
     renews: Option<Millis>,
 }

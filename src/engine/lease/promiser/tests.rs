@@ -46,11 +46,11 @@ impl Voter {
     }
 
     fn renew(&mut self, ms: u64) -> Result<bool, Refusal> {
-        answer(&self.hear(ms, Message::Renew { session: S, seq: ms, ttl: TTL }))
+        answer(&self.hear(ms, Message::Renew { session: S, seq: ms, ttl: TTL, life: NONCE }))
     }
 
     fn query(&mut self, ms: u64) -> Result<bool, Refusal> {
-        answer(&self.hear(ms, Message::Query { session: S, seq: ms }))
+        answer(&self.hear(ms, Message::Query { session: S, seq: ms, life: NONCE }))
     }
 
     fn ask(&mut self, ms: u64) -> Option<Incarnation> {
@@ -84,7 +84,7 @@ fn an_ack_names_the_newest_set_known_and_its_members() {
     let mut v = Voter::ready();
     v.learn(8, Fact::SetAdded { set: SetId(8), members: [LEADER].into() });
     let ack = Message::Ack { session: S, seq: 9, promised: true, set: SetId(8), members: vec![LEADER] };
-    let out = v.hear(10, Message::Renew { session: S, seq: 9, ttl: TTL });
+    let out = v.hear(10, Message::Renew { session: S, seq: 9, ttl: TTL, life: NONCE });
     assert_eq!(out, [Notice::Send { to: HOST, message: ack }]);
 }
 
@@ -169,6 +169,79 @@ fn a_newer_incarnation_forgets_fences_and_keeps_promises() {
     assert_eq!(v.ask(3100), Some(Incarnation(9)));
 }
 
+/// How a renewal of that seq for that life is answered.
+fn renewal(v: &mut Voter, ms: u64, seq: u64, life: Nonce) -> Vec<Notice> {
+    v.hear(ms, Message::Renew { session: S, seq, ttl: TTL, life })
+}
+
+#[test]
+fn a_recorded_renewal_that_comes_again_gets_nothing_and_holds_nothing_back() {
+    let mut v = Voter::ready();
+    for seq in [10, 20, 30] {
+        assert_eq!(answer(&renewal(&mut v, 3000, seq, NONCE)), Ok(true));
+    }
+    let silent = v.poll(3300);
+    assert_eq!(silent, [Notice::Silent { session: S, since: Duration::from_millis(300) }]);
+    for ms in (3350..4000).step_by(50) {
+        for seq in [10, 20, 30] {
+            assert_eq!(renewal(&mut v, ms, seq, NONCE), [], "not even that the session was heard");
+            assert_eq!(v.hear(ms, Message::Query { session: S, seq, life: NONCE }), []);
+        }
+        v.ask(ms);
+    }
+    assert_eq!(agreed(&v.poll(4000)), Some(Incarnation(5)), "ttl after the renewal itself");
+    for ms in (4000..9000).step_by(100) {
+        assert_eq!(renewal(&mut v, ms, 30, NONCE), []);
+        assert!(!v.it.wants_voter_up(at(ms), Duration::ZERO), "a replay does not make it forget its fence (rule 11)");
+    }
+}
+
+#[test]
+fn of_two_copies_over_two_links_the_first_is_answered_and_an_older_renewal_that_comes_late_is_lost() {
+    let mut v = Voter::ready();
+    let first = renewal(&mut v, 3000, 20, NONCE);
+    assert_eq!(answer(&first), Ok(true));
+    assert_eq!(renewal(&mut v, 3001, 20, NONCE), [], "the second link's copy: its answer is under way over both links");
+    assert_eq!(renewal(&mut v, 3400, 10, NONCE), [], "reordered");
+    v.ask(3600);
+    assert_eq!(agreed(&v.poll(4000)), Some(Incarnation(5)), "neither was promised on");
+    let mut v = Voter::ready();
+    assert_eq!(answer(&renewal(&mut v, 3000, 10, NONCE)), Ok(true));
+    assert_eq!(answer(&renewal(&mut v, 3001, 20, NONCE)), Ok(true), "whatever is newer counts");
+}
+
+#[test]
+fn what_was_sent_to_an_earlier_life_is_told_the_present_one_and_nothing_else() {
+    let mut v = Voter::ready();
+    let before = Nonce(NONCE.0 - 1);
+    let life = Refusal::OtherLife { life: NONCE };
+    for seq in 10..100 {
+        assert_eq!(answer(&renewal(&mut v, 1000 + seq, seq, before)), Err(life));
+        let query = Message::Query { session: S, seq, life: before };
+        assert_eq!(answer(&v.hear(1000 + seq, query)), Err(life));
+    }
+    assert_eq!(v.ask(1100), Some(Incarnation(5)), "it promised nothing in this life");
+    assert_eq!(answer(&renewal(&mut v, 1101, 9, before)), Err(life), "fenced or not");
+    let mut v = Voter::ready();
+    renewal(&mut v, 1000, 1000, before);
+    assert_eq!(answer(&renewal(&mut v, 1001, 10, NONCE)), Ok(true), "its seq was not taken");
+}
+
+#[test]
+fn what_it_refused_it_has_taken_too() {
+    let mut v = Voter { it: Promiser::new(ME, NONCE, at(0)), log: Knowledge::default() };
+    v.learn(4, Fact::SetAdded { set: SetId(4), members: [HOST, LEADER, ME].into() });
+    v.learn(7, Fact::Registered { session: S, node: HOST, nonce: Nonce(11), ttl: TTL });
+    for seq in [10, 20, 30] {
+        assert_eq!(answer(&renewal(&mut v, seq, seq, NONCE)), Err(Refusal::NotReady));
+    }
+    v.up(9);
+    for seq in [10, 20, 30] {
+        assert_eq!(renewal(&mut v, 2000, seq, NONCE), [], "recorded before it was ready");
+    }
+    assert_eq!(v.ask(2001), Some(Incarnation(9)));
+}
+
 #[test]
 fn a_query_is_answered_and_promises_nothing() {
     let mut v = Voter::ready();
@@ -189,7 +262,7 @@ fn a_session_that_the_log_has_ended_is_refused_with_that_word() {
 fn a_session_newer_than_the_known_log_is_acked_but_not_agreed_to_expire() {
     let mut v = Voter::ready();
     let newer = SessionId(20);
-    let out = v.hear(10, Message::Renew { session: newer, seq: 1, ttl: TTL });
+    let out = v.hear(10, Message::Renew { session: newer, seq: 1, ttl: TTL, life: NONCE });
     assert!(matches!(&out[..], [Notice::Send { message: Message::Ack { promised: true, .. }, .. }]), "{out:?}");
     let out = v.hear(9000, Message::Ask { session: newer, ttl: TTL });
     assert_eq!(out, []);
@@ -202,7 +275,7 @@ fn a_session_newer_than_the_known_log_is_acked_but_not_agreed_to_expire() {
 #[test]
 fn only_its_own_host_renews_a_session() {
     let mut v = Voter::ready();
-    let renew = Message::Renew { session: S, seq: 1, ttl: TTL };
+    let renew = Message::Renew { session: S, seq: 1, ttl: TTL, life: NONCE };
     assert_eq!(v.it.receive(at(10), LEADER, &renew, &v.log), []);
 }
 
@@ -216,7 +289,7 @@ fn silence_is_told_every_quarter_of_the_ttl_and_ends_with_a_renewal() {
     assert_eq!((v.poll(3300), v.it.next_wake()), (vec![], Some(at(3501))));
     assert_eq!(v.poll(3501), [Notice::Silent { session: S, since: Duration::from_millis(501) }]);
     v.query(3510).unwrap();
-    let out = v.hear(3600, Message::Renew { session: S, seq: 1, ttl: TTL });
+    let out = v.hear(3600, Message::Renew { session: S, seq: 3600, ttl: TTL, life: NONCE });
     assert_eq!(out[0], Notice::Heard { session: S });
 }
 
@@ -257,14 +330,15 @@ fn a_fenced_session_that_falls_silent_is_left_fenced() {
 fn what_it_remembers_is_bounded() {
     let mut v = Voter::ready();
     for id in 100..100 + 2 * LINES_MAX as u64 {
-        v.hear(10, Message::Renew { session: SessionId(id), seq: 1, ttl: Millis(u64::MAX) });
+        v.hear(10, Message::Renew { session: SessionId(id), seq: 1, ttl: Millis(u64::MAX), life: NONCE });
     }
     assert_eq!(v.it.lines.len(), LINES_MAX);
     let session = SessionId(99_999);
-    let out = v.hear(20, Message::Renew { session, seq: 1, ttl: TTL });
+    let out = v.hear(20, Message::Renew { session, seq: 1, ttl: TTL, life: NONCE });
     let why = Refusal::NotReady;
     assert_eq!(out, [Notice::Send { to: HOST, message: Message::Refuse { session, seq: 1, why } }]);
-    v.learn(8, Fact::SetAdded { set: SetId(8), members: [ME].into() });
-    v.it.poll(at(10 + TTL_MAX.0), &v.log);
-    assert_eq!(v.it.lines.len(), 1, "unknown sessions are forgotten once every promise to them has run out");
+    let later = 10 + TTL_MAX.0;
+    let out = v.hear(later, Message::Renew { session, seq: 2, ttl: TTL, life: NONCE });
+    assert!(matches!(&out[..], [Notice::Send { message: Message::Ack { promised: true, .. }, .. }]), "{out:?}");
+    assert_eq!(v.it.lines.len(), 2, "unknown sessions make room once every promise to them has run out");
 }

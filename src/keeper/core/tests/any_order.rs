@@ -31,7 +31,7 @@ enum Step {
     Program { which: usize, event: u8 },
     Address { which: usize, event: u8 },
     Storage { which: usize, good: bool },
-    Stranger { from: u64, kind: u8, session: u64 },
+    Stranger { from: u64, kind: u8, session: u64, seq: u64 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -59,10 +59,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             2 => (1..12u64).prop_map(|token| Step::Release { token }),
             8 => (0..8usize, 0..4u8).prop_map(|(which, event)| Step::Program { which, event }),
             4 => (0..8usize, 0..5u8).prop_map(|(which, event)| Step::Address { which, event }),
-            2 => (0..5u64, 0..8u8, 0..12u64).prop_map(|(from, kind, session)| Step::Stranger { from, kind, session }),
+            2 => stranger(0..8),
+            2 => stranger(0..2),
         ],
         1..200,
     )
+}
+
+/// A datagram of one of these kinds, from anybody.
+fn stranger(kinds: std::ops::Range<u8>) -> impl Strategy<Value = Step> {
+    let drawn = (0..5u64, kinds, 0..12u64, 0..6u64);
+    drawn.prop_map(|(from, kind, session, seq)| Step::Stranger { from, kind, session, seq })
 }
 
 /// What a process does for a LUN or filesystem.
@@ -85,6 +92,8 @@ struct World {
     released: Token,
     over: BTreeSet<SessionId>,
     sessions: Vec<SessionId>,
+    /// The largest seq that this voter acked of each session.
+    acked: BTreeMap<SessionId, u64>,
     /// The last renewal sent and not acked.
     renewal: Option<(SessionId, u64)>,
     exited: bool,
@@ -104,6 +113,7 @@ impl World {
             released,
             over,
             sessions: vec![session],
+            acked: BTreeMap::new(),
             renewal: None,
             exited: false,
         }
@@ -165,7 +175,7 @@ impl World {
             Step::Release { token } => self.release(Token(token)),
             Step::Program { which, event } => self.program(which, event),
             Step::Address { which, event } => self.address(which, event),
-            Step::Stranger { from, kind, session } => self.stranger(NodeId(from), kind, SessionId(session)),
+            Step::Stranger { from, kind, session, seq } => self.stranger(NodeId(from), kind, SessionId(session), seq),
         }
         self.look();
     }
@@ -255,11 +265,13 @@ impl World {
         format!("{:?} {:?} {:?} up", self.leashes, self.addresses, self.storages)
     }
 
-    fn stranger(&mut self, from: NodeId, kind: u8, session: SessionId) {
-        let (seq, ttl, nonce, set, incarnation) = (session.0, TTL, Nonce(session.0), SetId(1), Incarnation(9));
+    fn stranger(&mut self, from: NodeId, kind: u8, session: SessionId, seq: u64) {
+        let (ttl, nonce, set, incarnation) = (TTL, Nonce(session.0), SetId(1), Incarnation(9));
+        // Now and then it was for another life of this keeper.
+        let life = if seq == 5 { Nonce(NONCE.0 - 1) } else { NONCE };
         let message = match kind {
-            0 => Message::Renew { session, seq, ttl },
-            1 => Message::Query { session, seq },
+            0 => Message::Renew { session, seq, ttl, life },
+            1 => Message::Query { session, seq, life },
             2 => Message::Ack { session, seq, promised: true, set, members: vec![from] },
             3 => Message::Ask { session, ttl },
             4 => Message::Agreed { session, incarnation },
@@ -298,9 +310,13 @@ impl World {
                     assert!(!self.over.contains(&session), "rule 8a: renewed after it was over");
                     self.renewal = Some((session, seq));
                 }
-                Effect::Send { message: Message::Query { session, seq }, .. } => {
+                Effect::Send { message: Message::Query { session, seq, .. }, .. } => {
                     assert!(!self.over.contains(&session), "rule 8a: asked after it was over");
                     self.renewal = Some((session, seq));
+                }
+                Effect::Send { message: Message::Ack { session, seq, .. }, .. } => {
+                    let before = self.acked.insert(session, seq);
+                    assert!(Some(seq) > before && seq != 5, "rule 6a: {session} {seq} after {before:?}");
                 }
                 Effect::Tell(FromKeeper::Lease(view)) if view.over => {
                     assert!(!self.is_up(), "rule 5: over with {}", self.shown());

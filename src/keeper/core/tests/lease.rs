@@ -106,7 +106,7 @@ fn without_a_word_of_a_fit_agent_renewals_stop_and_go_on_with_the_next_one() {
     let until = b.ms + GRACE.as_millis() as u64 + 100;
     while b.ms < until && b.core.tenure.held().is_some() {
         let message = b.sent_to(2).into_iter().find(|m| is_renewal(m) || is_query(m));
-        if let Some(Message::Renew { session, seq, .. } | Message::Query { session, seq }) = message {
+        if let Some(Message::Renew { session, seq, .. } | Message::Query { session, seq, .. }) = message {
             b.ack(2, session, seq);
         }
         b.run(10);
@@ -153,7 +153,7 @@ fn it_promises_to_others_and_agrees_when_the_promise_has_run_out() {
     let session = SessionId(b.index + 1);
     b.learn(Fact::Registered { session, node: NodeId(2), nonce: Nonce(5), ttl: TTL });
     b.run(3000);
-    b.input(Input::Datagram { from: NodeId(2), message: Message::Renew { session, seq: 4, ttl: TTL } });
+    b.input(Input::Datagram { from: NodeId(2), message: Message::Renew { session, seq: 4, ttl: TTL, life: NONCE } });
     assert!(matches!(b.sent_to(2)[..], [Message::Ack { promised: true, .. }]));
     b.told();
     b.run(400);
