@@ -105,7 +105,8 @@ impl Knowledge {
         }
     }
 
-    /// Takes a step in log order; whatever is not newer than what is known is ignored (rule 7).
+    /// Takes a step in log order; whatever is not newer than what is known is ignored, and so is an entry that does not
+    /// follow the last one known: what is known must be a prefix of the log (rule 7), and the whole of it follows.
     /// Returns whether anything was taken.
     pub fn learn(&mut self, step: Learn) -> bool {
         match step {
@@ -113,7 +114,7 @@ impl Knowledge {
                 *self = whole;
                 true
             }
-            Learn::Step { index, facts } if index > self.index => {
+            Learn::Step { index, facts } if index.0 == self.index.0 + 1 => {
                 self.index = index;
                 facts.into_iter().for_each(|fact| self.take(fact));
                 true
@@ -155,5 +156,40 @@ impl Knowledge {
     /// The incarnation of this life of this voter's keeper, if the log has told of it (rule 9).
     pub fn incarnation_of(&self, voter: NodeId, nonce: Nonce) -> Option<Incarnation> {
         self.voters.get(&voter).filter(|(known, _)| *known == nonce).map(|(_, incarnation)| *incarnation)
+    }
+}
+
+#[cfg(test)]
+impl Knowledge {
+    /// Learns entries that say nothing, up to one that says this.
+    pub fn learn_at(&mut self, index: LogIndex, fact: Fact) {
+        for silent in self.index.0 + 1..index.0 {
+            assert!(self.learn(Learn::Step { index: LogIndex(silent), facts: Vec::new() }));
+        }
+        assert!(self.learn(Learn::Step { index, facts: vec![fact] }), "entry {index} is no news");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A keeper that begins while its agent applies entries hears of one of them before it is told the whole.
+    #[test]
+    fn an_entry_that_does_not_follow_is_not_taken_and_the_whole_that_comes_after_it_is() {
+        let mut known = Knowledge::default();
+        let members: BTreeSet<NodeId> = [NodeId(1)].into();
+        let added = |set| Fact::SetAdded { set: SetId(set), members: [NodeId(1)].into() };
+        assert!(
+            !known.learn(Learn::Step { index: LogIndex(9), facts: vec![added(9)] }),
+            "what lies before is not known"
+        );
+        let sets = BTreeMap::from([(SetId(4), members)]);
+        let whole = Knowledge { index: LogIndex(8), sets, ..Knowledge::default() };
+        assert!(known.learn(Learn::Whole(whole.clone())));
+        assert!(!known.learn(Learn::Step { index: LogIndex(8), facts: vec![added(8)] }), "known already");
+        assert_eq!(known, whole);
+        assert!(known.learn(Learn::Step { index: LogIndex(9), facts: vec![added(9)] }));
+        assert_eq!(known.newest_set().map(|(set, _)| set), Some(SetId(9)));
     }
 }

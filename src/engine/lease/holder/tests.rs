@@ -1,7 +1,6 @@
 //! Tests of the holder, rule by rule.
 
 use super::*;
-use crate::engine::lease::Learn;
 use crate::engine::lease::knowledge::Fact;
 use crate::engine::{Incarnation, LogIndex, Nonce};
 
@@ -217,9 +216,9 @@ fn its_own_prefix_of_the_log_ends_it_but_not_before_the_prefix_tells_of_it() {
     let (mut h, mut k) = (holder(), knowing(&[(2, &[1])]));
     assert!(!h.poll(at(0), &k).is_empty(), "the log known ends before the session began");
     let registered = Fact::Registered { session: S, node: NodeId(1), nonce: Nonce(1), ttl: TTL };
-    k.learn(Learn::Step { index: LogIndex(7), facts: vec![registered] });
+    k.learn_at(LogIndex(7), registered);
     assert!(!h.poll(at(100), &k).is_empty());
-    k.learn(Learn::Step { index: LogIndex(8), facts: vec![Fact::Expired { session: S }] });
+    k.learn_at(LogIndex(8), Fact::Expired { session: S });
     assert_eq!(h.poll(at(200), &k), []);
     assert_eq!(h.ending(), Some(Ending::Expired));
 }

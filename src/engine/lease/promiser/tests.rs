@@ -1,7 +1,7 @@
 //! Tests of the voter, rule by rule.
 
 use super::*;
-use crate::engine::lease::knowledge::{Fact, Learn};
+use crate::engine::lease::knowledge::Fact;
 use crate::engine::{SetId, VoterTime};
 
 const S: SessionId = SessionId(7);
@@ -32,7 +32,7 @@ impl Voter {
     }
 
     fn learn(&mut self, index: u64, fact: Fact) {
-        assert!(self.log.learn(Learn::Step { index: LogIndex(index), facts: vec![fact] }));
+        self.log.learn_at(LogIndex(index), fact);
     }
 
     fn up(&mut self, index: u64) {
