@@ -91,7 +91,7 @@ impl<P: Platform> Brain<P> {
     fn duties(&self, session: Option<SessionId>) -> Vec<(PackageName, Duty)> {
         self.consensus.read(|state| {
             let of =
-                |entry| session.map_or(Duty::None, |session| self.unless_leaving(duty(state, self.me, session, entry)));
+                |entry| session.map_or(Duty::None, |session| self.unless_it_ends(duty(state, self.me, session, entry)));
             let mut all: Vec<_> = state.packages.iter().map(|(name, entry)| (name.clone(), of(entry))).collect();
             let gone = self.runners.keys().filter(|name| !state.packages.contains_key(*name));
             all.extend(gone.map(|name| (name.clone(), Duty::None)));
@@ -99,14 +99,19 @@ impl<P: Platform> Brain<P> {
         })
     }
 
-    /// A keeper that is to end gives everything up in good order.
-    fn unless_leaving(&self, duty: Duty) -> Duty {
-        match duty {
-            Duty::Own { token, session, definition } if self.leaving => {
-                Duty::Yield { token, session, definition, why: "this node's keeper is to end".to_owned() }
-            }
-            Duty::Own { .. } | Duty::Yield { .. } | Duty::None => duty,
-        }
+    /// A keeper that is to end gives everything up in good order; and a token that it has recorded as released, for an
+    /// earlier agent that did not live to commit it, can only be released (rule 20), whatever is wanted by now.
+    fn unless_it_ends(&self, duty: Duty) -> Duty {
+        let Duty::Own { token, session, definition } = duty else { return duty };
+        let released = self.keeper.as_ref().and_then(|keeper| keeper.released.get(&definition.name));
+        let why = if self.leaving {
+            "this node's keeper is to end"
+        } else if released.is_some_and(|released| token <= *released) {
+            "its release had begun"
+        } else {
+            return Duty::Own { token, session, definition };
+        };
+        Duty::Yield { token, session, definition, why: why.to_owned() }
     }
 
     fn step(&mut self, name: &PackageName, now: VoterTime) {
