@@ -8,7 +8,7 @@ use pkgctl::lab::Place;
 use super::bench::{Bench, agent};
 
 /// The state directory of a node, on a file system of its own that can be filled up.
-const SMALL: &str = "size=24m";
+const SMALL: &str = "size=24m,mode=700";
 
 fn state(bench: &Bench, node: &str) -> PathBuf {
     bench.lab.place(node).disk.join("var/lib/pkgctl")
