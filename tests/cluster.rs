@@ -219,7 +219,8 @@ fn bad_input_is_refused_with_every_problem_and_changes_nothing() {
     assert!(bench.ctl("n1", &["status"]).contains("one voter: it survives no failure"));
     let before = bench.package();
     let file = bench.lab.scratch().join("bad.toml");
-    std::fs::write(&file, "name = \"testpkg1\"\nnodes = []\ncolour = 1\n[[resource]]\nkind = \"volume_group\"\n").unwrap();
+    std::fs::write(&file, "name = \"testpkg1\"\nnodes = []\ncolour = 1\n[[resource]]\nkind = \"volume_group\"\n")
+        .unwrap();
     let (code, said) = bench.try_ctl("n1", &["init", "testpkg1", "-f", file.to_str().unwrap()]);
     assert_eq!(code, 2, "{said}");
     for line in [":2:", ":3:", ":5:"] {
