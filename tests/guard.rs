@@ -195,7 +195,8 @@ fn a_thawed_renewer_cannot_revive_an_element_though_its_lease_goes_on() {
         pass(over + Duration::from_millis(50));
         keeper.thaw();
         let lapsed = keeper.expect("lapsed testpkg1/10.0.0.100");
-        assert!(lapsed.contains("did not run"), "{lapsed}");
+        // Stopped inside a transaction, the thread can only tell that the transaction took so long.
+        assert!(lapsed.contains("did not run") || lapsed.contains("renewal up for"), "{lapsed}");
         pass_for(300);
         assert_silence(&[asker.finish()], over);
         assert!(!node_has(VIP4));
