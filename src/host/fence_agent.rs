@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::engine::fence::call::FenceSaid;
 use crate::engine::fence::metadata::METADATA_MAX_BYTES;
+use crate::engine::fence::{is_secret, strike};
 
 /// What is kept of what an agent says about what it did: the end, where the error stands.
 const TAIL_MAX_BYTES: usize = 400;
@@ -67,7 +68,9 @@ fn start(agent: &str) -> io::Result<Child> {
 
 async fn attend(child: &mut Child, input: &str, within: Duration, keep: Keep) -> FenceSaid {
     let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (mut out, mut err) = (Kept::new(keep), Kept::new(Keep::End));
+    let secrets: Vec<&str> = secrets(input).collect();
+    let longest = secrets.iter().map(|secret| secret.len()).max().unwrap_or(0);
+    let (mut out, mut err) = (Kept::new(keep, longest), Kept::new(Keep::End, longest));
     let feeding = async {
         if let Some(mut pipe) = stdin.take() {
             // One that does not read its options says so by what it does.
@@ -100,7 +103,8 @@ async fn attend(child: &mut Child, input: &str, within: Duration, keep: Keep) ->
     };
     let output = match keep {
         Keep::Beginning => out.text(),
-        Keep::End => last_lines(&[err.text(), out.text()]),
+        // Before anything is cut or made plain: what is left of a secret then would not be known for one.
+        Keep::End => last_lines(&[err.without(&secrets), out.without(&secrets)]),
     };
     match ended {
         Ok(Ok(code)) => FenceSaid::Ran { code, output },
@@ -115,6 +119,12 @@ async fn attend(child: &mut Child, input: &str, within: Duration, keep: Keep) ->
 async fn child_end(child: &mut Child) -> Result<i32, String> {
     let status = child.wait().await.map_err(|why| why.to_string())?;
     status.code().ok_or_else(|| format!("it was killed ({status})"))
+}
+
+/// The values among an agent's options that nobody may see.
+fn secrets(input: &str) -> impl Iterator<Item = &str> {
+    let options = input.lines().filter_map(|line| line.split_once('='));
+    options.filter(|(name, _)| is_secret(name)).map(|(_, value)| value)
 }
 
 /// The last lines of several texts, in one line.
@@ -133,11 +143,15 @@ fn last_lines(texts: &[String]) -> String {
 struct Kept {
     keep: Keep,
     bytes: Vec<u8>,
+    /// Of the longest secret, in bytes.
+    longest: usize,
+    /// The beginning was dropped, perhaps in the middle of a secret.
+    cut: bool,
 }
 
 impl Kept {
-    fn new(keep: Keep) -> Self {
-        Self { keep, bytes: Vec::new() }
+    fn new(keep: Keep, longest: usize) -> Self {
+        Self { keep, bytes: Vec::new(), longest, cut: false }
     }
 
     async fn read(&mut self, stream: Option<impl AsyncRead + Unpin>) {
@@ -156,10 +170,18 @@ impl Kept {
             }
             Keep::End => {
                 self.bytes.extend_from_slice(bytes);
-                let over = self.bytes.len().saturating_sub(4 * TAIL_MAX_BYTES);
+                let over = self.bytes.len().saturating_sub(4 * TAIL_MAX_BYTES + self.longest);
                 self.bytes.drain(..over);
+                self.cut |= over > 0;
             }
         }
+    }
+
+    /// As text, without these secrets, and without what may be the rest of one.
+    fn without(&self, secrets: &[&str]) -> String {
+        let text = strike(&self.text(), secrets.iter().copied());
+        let dropped = if self.cut { self.longest } else { 0 };
+        text.char_indices().find(|(at, _)| *at >= dropped).map(|(at, _)| text[at..].to_owned()).unwrap_or_default()
     }
 
     fn text(&self) -> String {
@@ -230,6 +252,18 @@ mod tests {
         assert!(output.len() <= TAIL_MAX_BYTES + 10, "{} bytes", output.len());
         let FenceSaid::Ran { output, .. } = say(body, "", LONG, Keep::Beginning).await else { panic!() };
         assert_eq!(output.len(), METADATA_MAX_BYTES);
+    }
+
+    #[tokio::test]
+    async fn no_part_of_a_secret_is_kept_wherever_it_is_cut() {
+        let secret = "correct-horse\tbattery-staple";
+        let input = format!("passwd={secret}\npassphrase=horse\nplug=7\n");
+        for filler in (300..420).step_by(7).chain((1500..1700).step_by(7)) {
+            let body = format!("printf '%s' '{secret}'; head -c {filler} /dev/zero | tr '\\0' x; exit 1");
+            let FenceSaid::Ran { output, .. } = say(&body, &input, LONG, Keep::End).await else { panic!() };
+            let kept = ["correct", "horse", "battery", "staple", "aple"].iter().find(|part| output.contains(**part));
+            assert_eq!(kept, None, "{filler}: {output}");
+        }
     }
 
     #[tokio::test]

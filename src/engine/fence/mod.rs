@@ -74,6 +74,13 @@ pub fn is_secret(option: &str) -> bool {
     SECRET_PARTS.iter().any(|part| name.contains(part))
 }
 
+/// A text without these secrets. The longest go first: one that is part of another must leave nothing of the other.
+pub fn strike<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
+    let mut secrets: Vec<&str> = secrets.filter(|secret| !secret.is_empty()).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
+}
+
 impl FenceDevice {
     /// The same without its secrets, to be shown.
     pub fn masked(&self) -> Self {
@@ -85,8 +92,7 @@ impl FenceDevice {
 
     /// A text without this device's secrets.
     pub fn censor(&self, text: &str) -> String {
-        let secrets = self.options.iter().filter(|(name, value)| is_secret(name) && !value.is_empty());
-        secrets.fold(text.to_owned(), |text, (_, secret)| text.replace(secret.as_str(), MASK))
+        strike(text, self.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.as_str()))
     }
 
     /// Everything about it that no agent could be told, whatever its metadata say.

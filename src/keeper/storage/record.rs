@@ -1,8 +1,9 @@
 //! What this keeper's life has taken or mounted, or is about to, for the next life to undo (rule 5). Written before
 //! anything is done; no fsync: it matters after a crash of the keeper, not of the node.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,9 @@ impl Record {
 
     fn write(&self) -> io::Result<()> {
         let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&self.content)?)?;
+        let _none_left = fs::remove_file(&new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(&self.content)?)?;
         fs::rename(&new, &self.path)
     }
 }

@@ -20,9 +20,29 @@ const TYPE_MAX_BYTES: usize = 32;
 const NOT_ON_A_DEVICE: &[&str] =
     &["auto", "bind", "cifs", "fuse", "nfs", "nfs4", "none", "overlay", "proc", "smb3", "swap", "sysfs", "tmpfs"];
 /// Directories that a system needs to see as they are.
-const SYSTEMS_OWN: &[&str] = &["/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/tmp", "/usr", "/var"];
-/// Below these there is nothing to mount on.
-const KERNELS_OWN: &[&str] = &["/dev", "/proc", "/sys"];
+const SYSTEMS_OWN: &[&str] = &[
+    "/bin", "/boot", "/etc", "/lib", "/lib64", "/root", "/run", "/sbin", "/tmp", "/usr", "/var", "/var/lib",
+    "/var/log", "/var/run",
+];
+/// Below these there is nothing to mount on: the kernel's, programs', and pkgctl's own.
+const NOBODYS: &[&str] = &[
+    "/bin",
+    "/dev",
+    "/etc/pkgctl",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run/pkgctl",
+    "/sbin",
+    "/sys",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/sbin",
+    "/var/lib/pkgctl",
+    "/var/log/pkgctl",
+    "/var/run/pkgctl",
+];
 /// Words that are for fstab or that make of a mount something else.
 const NOT_HERE: &[&str] = &[
     "_netdev",
@@ -63,7 +83,7 @@ pub fn read(keys: &Keys<'_>, report: &mut Report) -> Option<FilesystemResource> 
 fn mount(given: &At<&str>, report: &mut Report) -> Option<String> {
     let below = |dir: &str, path: &str| path.strip_prefix(dir).is_some_and(|r| r.is_empty() || r.starts_with('/'));
     let path = *given.get_ref();
-    let hides = path == "/" || SYSTEMS_OWN.contains(&path) || KERNELS_OWN.iter().any(|dir| below(dir, path));
+    let hides = path == "/" || SYSTEMS_OWN.contains(&path) || NOBODYS.iter().any(|dir| below(dir, path));
     if hides {
         let what = format!("{} is the system's own: a mount there would hide what the node needs", quoted(path));
         report.add(given.span(), what, format!("write a directory for this package, for example {MOUNT}"));

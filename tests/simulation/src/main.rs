@@ -22,10 +22,10 @@ use simulation::run::{Options, Outcome, run};
 #[command(version, verbatim_doc_comment)]
 struct Args {
     /// How many seeds
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     seeds: u64,
     /// The first of them
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=u64::MAX / 2))]
     first: u64,
     /// Plant a bug
     #[arg(long, value_name = "NAME")]
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     println!(
         "{}",
         serde_json::json!({
-            "seeds": args.seeds,
+            "seeds": total.done,
             "violations": total.violations,
             "virtual_hours": (total.virtual_time.as_secs_f64() / 36.0).round() / 100.0,
             "faults": total.faults,
