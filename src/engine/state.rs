@@ -49,6 +49,9 @@ pub struct State {
     /// Ownerships whose package had an unenforced resource when they were given, and has none in its definition now.
     #[serde(default)]
     pub was_unenforced: BTreeMap<PackageName, Token>,
+    /// Members without a session: since when.
+    #[serde(default)]
+    pub down: BTreeMap<NodeId, WallMillis>,
     /// Live sessions.
     pub sessions: BTreeMap<SessionId, Session>,
     /// Packages by name.

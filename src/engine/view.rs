@@ -93,9 +93,12 @@ pub struct ResourceView {
 pub struct NodeView {
     /// Its name.
     pub name: NodeName,
-    /// Whether it may own the package.
+    /// Whether it can take the package now: it is there and permitted.
     pub eligible: bool,
-    /// In words: `eligible`, `stopped here by root@n1`, `failed here: exit code 1`.
+    /// Whether nothing but its absence keeps it out: it was told to run the package, not stopped, and has not failed.
+    #[serde(default)]
+    pub permitted: bool,
+    /// In words: `eligible`, `was stopped by root@n1`, `failed: exit code 1`, `is down: its keeper has no session`.
     pub why: String,
     /// Since when, if that is known.
     pub since: Option<WallMillis>,
@@ -118,7 +121,7 @@ pub fn package_view(state: &State, name: &PackageName) -> Option<PackageView> {
         since,
         reason,
         resources: entry.definition.resources.iter().map(|r| resource(entry, r)).collect(),
-        nodes: entry.definition.nodes.iter().map(|n| node(entry, n)).collect(),
+        nodes: entry.definition.nodes.iter().map(|n| node(state, entry, n)).collect(),
     })
 }
 
@@ -146,8 +149,7 @@ fn owned(state: &State, entry: &PackageEntry, owner: &Ownership) -> Condition {
 }
 
 fn barred(entry: &PackageEntry, name: &NodeName) -> Option<String> {
-    let view = node(entry, name);
-    (!view.eligible).then(|| format!("{name} {}", view.why))
+    not_permitted(entry, name).map(|why| format!("{name} {why}"))
 }
 
 fn unowned(state: &State, entry: &PackageEntry) -> Condition {
@@ -206,14 +208,39 @@ fn resource(entry: &PackageEntry, resource: &Resource) -> ResourceView {
     }
 }
 
-fn node(entry: &PackageEntry, name: &NodeName) -> NodeView {
-    let eligibility = entry.eligibility.get(name);
-    let (eligible, why) = match eligibility {
-        Some(Eligibility::Eligible) => (true, "eligible".to_owned()),
-        Some(Eligibility::NotRun) | None => (false, "has not been told to run it".to_owned()),
-        Some(Eligibility::Withdrawn { by, .. }) => (false, format!("was stopped by {by}")),
-        Some(Eligibility::Failed { reason, .. }) => (false, format!("failed: {reason}")),
+fn node(state: &State, entry: &PackageEntry, name: &NodeName) -> NodeView {
+    let (barred, absent) = (not_permitted(entry, name), absent(state, name));
+    let permitted = barred.is_none();
+    let since = if permitted { absent.as_ref().and_then(|(_, since)| *since) } else { eligibility_since(entry, name) };
+    let why: Vec<String> = barred.into_iter().chain(absent.map(|(why, _)| why.to_owned())).collect();
+    let eligible = why.is_empty();
+    let why = if eligible { "eligible".to_owned() } else { why.join("; ") };
+    NodeView { name: name.clone(), eligible, permitted, why, since }
+}
+
+fn eligibility_since(entry: &PackageEntry, name: &NodeName) -> Option<WallMillis> {
+    entry.eligibility.get(name).and_then(Eligibility::since)
+}
+
+/// Why a node may not own the package, whether it is there or not.
+fn not_permitted(entry: &PackageEntry, name: &NodeName) -> Option<String> {
+    match entry.eligibility.get(name) {
+        Some(Eligibility::Eligible) => None,
+        Some(Eligibility::NotRun) | None => Some("has not been told to run it".to_owned()),
+        Some(Eligibility::Withdrawn { by, .. }) => Some(format!("was stopped by {by}")),
+        Some(Eligibility::Failed { reason, .. }) => Some(format!("failed: {reason}")),
+    }
+}
+
+/// Why a node can own nothing at all now, and since when where that is kept.
+fn absent(state: &State, name: &NodeName) -> Option<(&'static str, Option<WallMillis>)> {
+    let Some((id, _)) = state.nodes.iter().find(|(_, node)| node.name == *name) else {
+        return Some(("is no member of the cluster: it was removed or has never joined", None));
     };
-    let since = eligibility.and_then(Eligibility::since);
-    NodeView { name: name.clone(), eligible, why, since }
+    let down = state.down.get(id).copied();
+    if state.leaving.contains(id) {
+        return Some(("is being removed from the cluster", down));
+    }
+    let lives = state.sessions.values().any(|session| session.node == *id);
+    (!lives).then_some(("is down: its keeper has no session", down))
 }

@@ -104,6 +104,7 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
     step.state.leaving.remove(&node);
     step.state.nodes.remove(&node);
     step.state.voter_lives.remove(&node);
+    step.state.down.remove(&node);
     step.state.watchdogs.remove(&node);
     step.state.fence_devices.remove(&node);
     step.state.fencing.remove(&node);

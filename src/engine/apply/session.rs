@@ -57,6 +57,7 @@ pub(super) fn register(
     // Registered by a keeper that has made sure of it, whether or not there was a session to supersede (rules 4 and 5).
     let clean = format!("the keeper of {name} has come back, and nothing of its sessions before is left there");
     super::fence::end_waits(step, node, session, &clean);
+    step.state.down.remove(&node);
     step.state.sessions.insert(session, Session { node, nonce, ttl });
     step.fact(Fact::Registered { session, node, nonce, ttl });
     let why = format!("the keeper of {name} has session {session} with leases of {ttl}");

@@ -141,7 +141,9 @@ impl<'a> Step<'a> {
     /// Removes a session and answers what it owned; those packages are unowned from here on (rule 21), because of `why`.
     pub fn end_session(&mut self, session: SessionId, why: &str) -> Vec<PackageName> {
         let cause = self.cause(why);
-        self.state.sessions.remove(&session);
+        if let Some(ended) = self.state.sessions.remove(&session) {
+            self.state.down.insert(ended.node, self.wall);
+        }
         self.fact(Fact::Expired { session });
         let mut owned = Vec::new();
         for (name, entry) in &mut self.state.packages {

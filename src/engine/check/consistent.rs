@@ -40,13 +40,17 @@ fn lease_sets(state: &State) -> Check {
     Ok(())
 }
 
-/// A node has at most one live session.
+/// A node has at most one live session, and is down only without one.
 fn sessions(state: &State) -> Check {
     let mut nodes = BTreeSet::new();
     for (id, session) in &state.sessions {
         must(id.0 <= state.applied.0, || format!("session {id} comes from beyond the log"))?;
         must(state.nodes.contains_key(&session.node), || format!("session {id} is of a stranger"))?;
         must(nodes.insert(session.node), || format!("node {} has two live sessions", session.node))?;
+    }
+    for node in state.down.keys() {
+        let without = state.nodes.contains_key(node) && !nodes.contains(node);
+        must(without, || format!("node {node} is down, and is a stranger or has a live session"))?;
     }
     Ok(())
 }
@@ -114,7 +118,7 @@ mod tests {
     use super::*;
     use crate::engine::apply::tests::{Log, p1};
     use crate::engine::state::Session;
-    use crate::engine::{Nonce, SessionId, SetId, Token};
+    use crate::engine::{Nonce, SessionId, SetId, Token, WallMillis};
     use crate::package::Millis;
 
     fn spoiled(spoil: impl FnOnce(&mut State)) -> String {
@@ -146,6 +150,14 @@ mod tests {
         let second = Session { node: NodeId(1), nonce: Nonce(0), ttl: Millis(400) };
         let what = spoiled(|s| s.sessions.extend([(SessionId(1), second)]));
         assert!(what.contains("two live sessions"), "{what}");
+    }
+
+    #[test]
+    fn a_node_that_is_down_with_a_session_or_without_being_a_member_is_found() {
+        for node in [NodeId(1), NodeId(99)] {
+            let what = spoiled(|s| s.down.extend([(node, WallMillis(0))]));
+            assert!(what.contains("is down"), "{what}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub fn status(field: &Field, asker: &Asker) -> Option<Status> {
 }
 
 fn eligible(view: &PackageView, out: &BTreeSet<&'static str>) -> bool {
-    view.desired == Desired::Running && view.nodes.iter().any(|n| n.eligible && !out.contains(n.name.as_str()))
+    view.desired == Desired::Running && view.nodes.iter().any(|n| n.permitted && !out.contains(n.name.as_str()))
 }
 
 /// Waits until everything is said to run; how many packages had to be run again because their starts had failed on every

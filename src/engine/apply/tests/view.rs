@@ -73,6 +73,43 @@ fn with_nobody_left_it_is_halted_and_says_why() {
 }
 
 #[test]
+fn a_node_that_is_down_removed_or_kept_out_is_not_eligible_and_says_why() {
+    let mut log = Log::three();
+    log.run();
+    let told = |log: &Log, at: usize| {
+        let node = view(log).nodes.swap_remove(at);
+        (node.eligible, node.why, node.since)
+    };
+    assert_eq!(told(&log, 0), (true, "eligible".into(), None));
+    log.say(log.expire(0, &[1, 2], vec![]));
+    let since = Some(WallMillis(log.state.applied.0 * 1000));
+    assert_eq!(told(&log, 0), (false, "is down: its keeper has no session".into(), since));
+    assert!(told(&log, 1).0, "the other is there");
+    log.say(Command::RemoveNode { node: node_name(0) });
+    assert_eq!(told(&log, 0), (false, "is being removed from the cluster".into(), since));
+    log.stop(StopScope::Node(node_name(0)));
+    let since = Some(WallMillis(log.state.applied.0 * 1000));
+    let why = "was stopped by root@n1; is being removed from the cluster".to_owned();
+    assert_eq!(told(&log, 0), (false, why, since));
+    log.run();
+    log.state.nodes.retain(|_, node| node.name != node_name(0));
+    let why = "is no member of the cluster: it was removed or has never joined".to_owned();
+    assert_eq!(told(&log, 0), (false, why, None));
+}
+
+#[test]
+fn a_node_that_comes_back_is_eligible_again_and_not_down() {
+    let mut log = Log::three();
+    log.run();
+    log.say(log.expire(0, &[1, 2], vec![]));
+    log.register(0, None);
+    assert!(view(&log).nodes[0].eligible && log.state.down.is_empty());
+    let old = log.sessions[0];
+    log.register(0, Some(old));
+    assert!(view(&log).nodes[0].eligible && log.state.down.is_empty());
+}
+
+#[test]
 fn a_lost_owner_shows_as_failing_over_with_the_reason() {
     let mut log = Log::three();
     log.run();
