@@ -309,8 +309,8 @@ impl Work {
         if self.phase == Phase::Running || self.phase == Phase::Starting {
             self.phase = Phase::Stopping;
             let note = match duty {
-                Duty::Yield { why, .. } => format!("stopping: {why}"),
-                Duty::Own { .. } | Duty::None => "stopping: its ownership has ended".to_owned(),
+                Duty::Yield { why, .. } => why.clone(),
+                Duty::Own { .. } | Duty::None => "its ownership has ended".to_owned(),
             };
             reports.push(self.report(note));
         }
@@ -331,5 +331,5 @@ impl Work {
 }
 
 fn held_note(name: &ResourceName, why: &str) -> String {
-    format!("held: {name} did not stop: {why}; nothing starts elsewhere, and the stop is tried again every 2 s")
+    format!("{name} did not stop: {why}; nothing starts elsewhere, and the stop is tried again every 2 s")
 }

@@ -427,7 +427,10 @@ fn a_failed_stop_holds_the_package_and_is_tried_again_before_any_release() {
     bench.give(Input::Duty(yielding(&definition)));
     assert_eq!(bench.due(), "stop web");
     bench.give(Input::Settled(Settled::Failed { why: "it hangs".into() }));
-    assert_eq!(bench.last_phase(), Some(Phase::Held));
+    let held = bench.supervisor.reports().pop().unwrap();
+    assert_eq!(held.phase, Phase::Held);
+    // What it says stands behind that word.
+    assert!(held.note.starts_with("web did not stop: it hangs"), "{}", held.note);
     assert_eq!(bench.due(), "nothing");
     bench.now = bench.supervisor.wake().unwrap();
     assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);
