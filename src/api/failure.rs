@@ -79,6 +79,7 @@ impl From<Rejected> for Refusal {
             | Rejected::NoMajority { .. }
             | Rejected::TooManySets
             | Rejected::AwaitsFencing { .. }
+            | Rejected::NobodyWaits { .. }
             | Rejected::FenceFirst { .. }
             | Rejected::NoFenceDevice { .. }
             | Rejected::FenceLives { .. }

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 use super::args;
 use super::client::Client;
 use super::exit::Failed;
-use super::print::Out;
+use super::print::{Out, cell};
 use crate::api::types::{Changed, FenceOrder, FenceRequest, FenceSet, FenceTest, FenceView, Progress};
 use crate::engine::fence::call::{CODE_OFF, CODE_ON, FenceSaid};
-use crate::engine::fence::{FenceAction, FenceDevice, Fencing, is_secret};
+use crate::engine::fence::secret::{MASK, secrets_of};
+use crate::engine::fence::{FenceAction, FenceDevice, Fencing};
 use crate::engine::{LogIndex, Reply};
 use crate::package::NodeName;
 
@@ -51,8 +52,8 @@ fn nothing() -> serde_json::Value {
 
 async fn set(client: &Client, out: &Out, verb: &args::FenceSet) -> Result<(), Failed> {
     let options = options(verb)?;
-    let seen = verb.options.iter().filter_map(|given| given.split_once('=')).map(|(name, _)| name.trim());
-    for name in seen.filter(|name| is_secret(name)) {
+    let seen = verb.options.iter().filter_map(|given| given.split_once('=')).map(|(name, value)| (name.trim(), value));
+    for (name, _) in seen.filter(|(name, value)| !secrets_of(name, value).is_empty()) {
         out.warn(&format!("whoever could list processes has seen '{name}'; it belongs into --option-file"));
     }
     let (agent, action) = (verb.agent.clone(), verb.action.into());
@@ -129,16 +130,18 @@ fn row(view: &FenceView) -> Vec<String> {
     };
     let waiting: Vec<&str> = view.waiting.iter().map(|package| package.as_str()).collect();
     let waiting = if waiting.is_empty() { "-".to_owned() } else { waiting.join(" ") };
-    vec![view.node.to_string(), agent, action, stands(view), waiting]
+    vec![view.node.to_string(), agent, action, cell(&stands(view)), waiting]
 }
 
 fn stands(view: &FenceView) -> String {
     match &view.fencing {
         Some(Fencing { under_way: true, .. }) => "being fenced".to_owned(),
-        Some(Fencing { failure: Some(why), failures, .. }) => format!("failed {failures} times: {why}"),
         Some(Fencing { ordered: Some(action), .. }) => format!("{} ordered", action.word()),
-        Some(_) | None if view.device.is_none() => "no device".to_owned(),
-        Some(_) | None => "ready".to_owned(),
+        fencing => match fencing.as_ref().and_then(Fencing::failed) {
+            Some(failed) => failed,
+            None if view.device.is_none() => "no device".to_owned(),
+            None => "ready".to_owned(),
+        },
     }
 }
 
@@ -146,12 +149,15 @@ async fn show(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed>
     let view = view_of(client, node).await?;
     out.value(&view);
     out.table(&["NODE", "AGENT", "ACTION", "STATE", "WAITING"], &[row(&view)]);
+    if let Some(failed) = view.fencing.as_ref().and_then(Fencing::failed) {
+        out.say(&format!("\n{failed}"));
+    }
     let Some(device) = &view.device else { return Ok(()) };
     out.say(&format!("\ntimeout {}, delay {}", device.timeout, device.delay));
     let options: Vec<Vec<String>> =
         device.options.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect();
     out.table(&["OPTION", "VALUE"], &options);
-    if device.options.keys().any(|name| is_secret(name)) {
+    if device.options.values().any(|value| value.contains(MASK)) {
         out.progress("(secrets are not shown)");
     }
     Ok(())
@@ -170,8 +176,14 @@ async fn delete(client: &Client, out: &Out, node: &NodeName) -> Result<(), Faile
 async fn test(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed> {
     let tests: Vec<FenceTest> = client.call("POST", &path(node, "/test"), &nothing()).await?;
     out.value(&tests);
-    let row = |test: &FenceTest| vec![test.from.to_string(), monitored(&test.monitor), power(&test.status)];
+    let row =
+        |test: &FenceTest| vec![test.from.to_string(), cell(&monitored(&test.monitor)), cell(&power(&test.status))];
     out.table(&["FROM", "MONITOR", "STATUS"], &tests.iter().map(row).collect::<Vec<_>>());
+    for test in &tests {
+        for said in [monitored(&test.monitor), power(&test.status)].iter().filter(|said| cell(said) != **said) {
+            out.say(&format!("\n{}: {said}", test.from));
+        }
+    }
     let well = |test: &&FenceTest| test.monitor.expect("monitor", 0).is_ok();
     match (tests.iter().filter(well).count(), tests.len()) {
         (0, _) => Err(Failed::outcome(format!("no member can fence {node}"))),
@@ -198,15 +210,15 @@ fn power(said: &FenceSaid) -> String {
 async fn order(client: &Client, out: &Out, verb: &args::FenceEnd, action: FenceAction) -> Result<(), Failed> {
     let node = &verb.node;
     let request = FenceOrder { action, force: verb.force };
+    let before = view_of(client, node).await?;
     let changed: Changed = client.call("POST", &path(node, "/order"), &request).await?;
     if verb.no_wait {
         out.say(&format!("{node} is to be fenced; `pkgctl fence show {node}` shows how far it is"));
         out.value(&changed);
         return Ok(());
     }
-    let device = view_of(client, node).await?.device;
-    let within = device.map_or(MARGIN, |d| d.timeout.duration() * 2 + d.delay.duration() + MARGIN);
-    match timeout(within, ended(client, node, changed.index)).await {
+    let within = before.device.map_or(MARGIN, |d| d.timeout.duration() * 2 + d.delay.duration() + MARGIN);
+    match timeout(within, ended(client, node, before.fenced)).await {
         Ok(ended) => ended?,
         Err(_elapsed) => {
             return Err(Failed::waiting(format!(
@@ -219,12 +231,12 @@ async fn order(client: &Client, out: &Out, verb: &args::FenceEnd, action: FenceA
     Ok(())
 }
 
-/// Waits until an order has been carried out or has failed.
-async fn ended(client: &Client, node: &NodeName, ordered: LogIndex) -> Result<(), Failed> {
+/// Waits until a fencing has succeeded since `before`, the last that had when the order was given, or the order failed.
+async fn ended(client: &Client, node: &NodeName, before: Option<LogIndex>) -> Result<(), Failed> {
     let mut seen = 0;
     loop {
         let view = view_of(client, node).await?;
-        if view.fenced.is_some_and(|begun| begun > ordered) {
+        if view.fenced.is_some() && view.fenced != before {
             return Ok(());
         }
         match view.fencing {

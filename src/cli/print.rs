@@ -8,6 +8,9 @@ use super::exit::Failed;
 use crate::engine::WallMillis;
 use crate::engine::view::StateWord;
 
+/// The widest cell in which an agent's own words stand: what is longer is cut there, and shown whole below or elsewhere.
+const CELL_MAX_CHARS: usize = 48;
+
 /// Where answers go.
 #[derive(Clone, Copy, Debug)]
 pub struct Out {
@@ -108,6 +111,15 @@ fn line(cells: &[String], widths: &[usize]) -> String {
     each.join("  ").trim_end().to_owned()
 }
 
+/// A text as a cell of a table: one line, cut to [`CELL_MAX_CHARS`].
+pub fn cell(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(CELL_MAX_CHARS) {
+        Some(_) => line.chars().take(CELL_MAX_CHARS - 1).chain(['…']).collect(),
+        None => line,
+    }
+}
+
 /// `2026-11-21 02:43:07Z`, or `-`.
 pub fn when(wall: Option<WallMillis>) -> String {
     let Some(wall) = wall else { return "-".to_owned() };
@@ -123,6 +135,15 @@ pub fn word(state: StateWord) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_is_one_line_of_bounded_width() {
+        assert_eq!(cell("as  it\nis"), "as it is");
+        let cut = cell(&"ä".repeat(500));
+        assert_eq!((cut.chars().count(), cut.ends_with("ä…")), (CELL_MAX_CHARS, true));
+        let whole = "x".repeat(CELL_MAX_CHARS);
+        assert_eq!(cell(&whole), whole);
+    }
 
     #[test]
     fn columns_align_and_lines_end_without_blanks() {

@@ -510,13 +510,20 @@ pub enum Rejected {
     },
     /// Packages wait until it is fenced.
     #[error(
-        "{packages} wait until {node} is fenced; once it is off for certain: `pkgctl fence confirm {node}`, then remove it"
+        "{node} must be fenced first: nobody gets {packages} before that; once it is off for certain: `pkgctl fence \
+         confirm {node}`, then remove it"
     )]
     FenceFirst {
         /// The node.
         node: NodeName,
         /// The packages' names.
         packages: String,
+    },
+    /// There is nothing to confirm.
+    #[error("no package waits until {node} is fenced; nothing was changed")]
+    NobodyWaits {
+        /// The node.
+        node: NodeName,
     },
     /// There is nothing to fence it with.
     #[error("{node} has no fence device; `pkgctl fence set {node} --agent …` gives it one")]

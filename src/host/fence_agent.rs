@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::engine::fence::call::FenceSaid;
 use crate::engine::fence::metadata::METADATA_MAX_BYTES;
-use crate::engine::fence::{is_secret, strike};
+use crate::engine::fence::secret::{secrets_of, strike};
 
 /// What is kept of what an agent says about what it did: the end, where the error stands.
 const TAIL_MAX_BYTES: usize = 400;
@@ -68,7 +68,7 @@ fn start(agent: &str) -> io::Result<Child> {
 
 async fn attend(child: &mut Child, input: &str, within: Duration, keep: Keep) -> FenceSaid {
     let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let secrets: Vec<&str> = secrets(input).collect();
+    let secrets: Vec<String> = secrets(input).collect();
     let longest = secrets.iter().map(|secret| secret.len()).max().unwrap_or(0);
     let (mut out, mut err) = (Kept::new(keep, longest), Kept::new(Keep::End, longest));
     let feeding = async {
@@ -122,9 +122,9 @@ async fn child_end(child: &mut Child) -> Result<i32, String> {
 }
 
 /// The values among an agent's options that nobody may see.
-fn secrets(input: &str) -> impl Iterator<Item = &str> {
+fn secrets(input: &str) -> impl Iterator<Item = String> {
     let options = input.lines().filter_map(|line| line.split_once('='));
-    options.filter(|(name, _)| is_secret(name)).map(|(_, value)| value)
+    options.flat_map(|(name, value)| secrets_of(name, value))
 }
 
 /// The last lines of several texts, in one line.
@@ -178,8 +178,8 @@ impl Kept {
     }
 
     /// As text, without these secrets, and without what may be the rest of one.
-    fn without(&self, secrets: &[&str]) -> String {
-        let text = strike(&self.text(), secrets.iter().copied());
+    fn without(&self, secrets: &[String]) -> String {
+        let text = strike(&self.text(), secrets.iter().map(String::as_str));
         let dropped = if self.cut { self.longest } else { 0 };
         text.char_indices().find(|(at, _)| *at >= dropped).map(|(at, _)| text[at..].to_owned()).unwrap_or_default()
     }

@@ -2,7 +2,7 @@
 //! here or a new session of the node itself (`session::register`).
 
 use super::step::{Line, Step, clip};
-use crate::engine::fence::{Awaiting, FenceAction, FenceDevice, FenceOutcome, Fencing};
+use crate::engine::fence::{Awaiting, FenceAction, FenceDevice, FenceOutcome};
 use crate::engine::{LogIndex, NodeId, Rejected, Reply, SessionId};
 use crate::package::{NodeName, PackageName};
 
@@ -44,8 +44,6 @@ pub(super) fn order(step: &mut Step, node: &NodeName, action: FenceAction, force
     }
     let fencing = step.state.fencing.entry(id).or_default();
     fencing.ordered = Some(action);
-    fencing.failures = 0;
-    fencing.failure = None;
     let why = format!("{} orders {node} to be fenced ({})", step.by, action.word());
     step.record(Line::new("fence_ordered", why).node(Some(node.clone())));
     Ok(Reply::Done)
@@ -67,6 +65,7 @@ pub(super) fn begin(step: &mut Step, node: NodeId, after: LogIndex, why: &str) -
     }
     fencing.begun = index;
     fencing.under_way = true;
+    fencing.by_order = fencing.ordered.is_some();
     fencing.since = since;
     step.record(Line::new("fencing", why).node(Some(name)));
     Ok(Reply::Done)
@@ -80,14 +79,14 @@ pub(super) fn end(step: &mut Step, node: NodeId, begun: LogIndex, outcome: &Fenc
     let fencing = current.ok_or_else(|| Rejected::Invalid(format!("that attempt to fence {name} is over")))?;
     match outcome {
         FenceOutcome::Failed { why } => {
-            *fencing = Fencing {
-                begun,
-                ordered: None,
-                under_way: false,
-                since,
-                failures: fencing.failures.saturating_add(1),
-                failure: Some(clip(why)),
-            };
+            fencing.under_way = false;
+            fencing.since = since;
+            fencing.failure = Some(clip(why));
+            // An order is tried once, and uses up nothing of what is tried by itself.
+            match fencing.by_order {
+                true => fencing.ordered = None,
+                false => fencing.failures = fencing.failures.saturating_add(1),
+            }
             let why = format!("{name} could not be fenced: {why}");
             step.record(Line::new("fence_failed", why).node(Some(name)));
         }
@@ -106,7 +105,7 @@ pub(super) fn end(step: &mut Step, node: NodeId, begun: LogIndex, outcome: &Fenc
 pub(super) fn confirm(step: &mut Step, node: &NodeName) -> Result<Reply, Rejected> {
     let id = step.named(node)?;
     if step.state.waiting_for(id).is_empty() {
-        return Err(Rejected::Invalid(format!("no package waits until {node} is fenced; nothing was changed")));
+        return Err(Rejected::NobodyWaits { node: node.clone() });
     }
     let why = format!("{} has confirmed that {node} is off", step.by);
     step.record(Line::new("fence_confirmed", why.clone()).node(Some(node.clone())));

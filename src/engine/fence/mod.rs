@@ -5,12 +5,14 @@
 
 pub mod call;
 pub mod metadata;
+pub mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use self::secret::{secrets_of, shown, strike};
 use super::{LogIndex, NodeId, SessionId, State, WallMillis};
 use crate::package::{Millis, NodeName, PackageName};
 
@@ -18,6 +20,8 @@ use crate::package::{Millis, NodeName, PackageName};
 pub const OPTIONS_MAX: usize = 64;
 /// Longest name or value of an option, and longest path of an agent, in bytes.
 pub const OPTION_MAX_BYTES: usize = 1024;
+/// How long an agent must be given at least for one action: less than any of them needs to start.
+pub const TIMEOUT_MIN: Millis = Millis::from_secs(1);
 /// How long an agent may take at most for one action.
 pub const TIMEOUT_MAX: Millis = Millis::from_secs(600);
 /// How long an agent may take when nobody says.
@@ -26,11 +30,6 @@ pub const TIMEOUT_DEFAULT: Millis = Millis::from_secs(60);
 pub const RETRY_FIRST: Millis = Millis::from_secs(5);
 /// Longest pause between two attempts.
 pub const RETRY_MAX: Millis = Millis::from_secs(80);
-/// What stands where a secret is not shown.
-const MASK: &str = "********";
-/// An option whose name has one of these in it is a secret. Agents' metadata does not say which are.
-const SECRET_PARTS: [&str; 5] = ["pass", "secret", "token", "key", "community"];
-
 /// What ends a node from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,31 +67,17 @@ pub struct FenceDevice {
     pub delay: Millis,
 }
 
-/// Whether an option's value is never shown.
-pub fn is_secret(option: &str) -> bool {
-    let name = option.to_ascii_lowercase();
-    SECRET_PARTS.iter().any(|part| name.contains(part))
-}
-
-/// A text without these secrets. The longest go first: one that is part of another must leave nothing of the other.
-pub fn strike<'a>(text: &str, secrets: impl Iterator<Item = &'a str>) -> String {
-    let mut secrets: Vec<&str> = secrets.filter(|secret| !secret.is_empty()).collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
-}
-
 impl FenceDevice {
     /// The same without its secrets, to be shown.
     pub fn masked(&self) -> Self {
-        let shown = |(name, value): (&String, &String)| {
-            (name.clone(), if is_secret(name) { MASK.to_owned() } else { value.clone() })
-        };
-        Self { options: self.options.iter().map(shown).collect(), ..self.clone() }
+        let options = self.options.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect();
+        Self { options, ..self.clone() }
     }
 
     /// A text without this device's secrets.
     pub fn censor(&self, text: &str) -> String {
-        strike(text, self.options.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.as_str()))
+        let secrets: Vec<String> = self.options.iter().flat_map(|(name, value)| secrets_of(name, value)).collect();
+        strike(text, secrets.iter().map(String::as_str))
     }
 
     /// Everything about it that no agent could be told, whatever its metadata say.
@@ -116,11 +101,12 @@ impl FenceDevice {
                 problems.push(format!("'{name}' is given by pkgctl itself; leave it out"));
             }
         }
-        if self.timeout.0 == 0 || self.timeout > TIMEOUT_MAX {
-            problems.push(format!("the timeout must lie between 1ms and {TIMEOUT_MAX}"));
+        if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&self.timeout) {
+            let given = self.timeout;
+            problems.push(format!("the timeout must lie between {TIMEOUT_MIN} and {TIMEOUT_MAX}, and is {given}"));
         }
         if self.delay > TIMEOUT_MAX {
-            problems.push(format!("the delay may be {TIMEOUT_MAX} at most"));
+            problems.push(format!("the delay may be {TIMEOUT_MAX} at most, and is {}", self.delay));
         }
         problems
     }
@@ -163,15 +149,28 @@ pub struct Fencing {
     pub ordered: Option<FenceAction>,
     /// Whether that attempt is under way.
     pub under_way: bool,
+    /// Whether an operator's order began that attempt.
+    #[serde(default)]
+    pub by_order: bool,
     /// When it began or failed.
     pub since: WallMillis,
-    /// Attempts that failed, one after another.
+    /// Attempts that failed, one after another; those by order are not counted.
     pub failures: u32,
     /// Why the last one did.
     pub failure: Option<String>,
 }
 
 impl Fencing {
+    /// How it failed the last time, in words; none if it has not.
+    pub fn failed(&self) -> Option<String> {
+        let why = self.failure.as_ref()?;
+        Some(match self.failures {
+            _ if self.by_order => format!("the attempt that an operator ordered failed: {why}"),
+            1 => format!("failed once: {why}"),
+            failures => format!("failed {failures} times, at last: {why}"),
+        })
+    }
+
     /// The pause after its last failure.
     pub fn pause(&self) -> Millis {
         let doublings = self.failures.saturating_sub(1).min(10);
@@ -234,6 +233,9 @@ impl State {
         let stands = match self.fencing.get(&awaiting.node) {
             _ if !self.fence_devices.contains_key(&awaiting.node) => "it has no fence device any more".to_owned(),
             Some(fencing) if fencing.under_way => "which is under way".to_owned(),
+            Some(Fencing { by_order: true, failure: Some(why), .. }) => {
+                format!("the attempt that an operator ordered failed: {why}; others follow by themselves")
+            }
             Some(Fencing { failures, failure: Some(why), .. }) => format!("attempt {failures} failed: {why}"),
             Some(_) | None => "which is about to begin".to_owned(),
         };
@@ -256,14 +258,13 @@ mod tests {
 
     #[test]
     fn no_secret_is_shown_by_any_way_of_showing() {
-        let device =
-            device(&[("ip", "10.0.0.9"), ("passwd", "hunter2"), ("snmp_priv_passwd", "tr0ub"), ("apikey", "k9")]);
-        let said = device.censor("login failed for admin:hunter2 (k9)");
+        let device = device(&[("ip", "10.0.0.9"), ("passwd", "hunter2"), ("u", "https://a:tr0ub@b"), ("apikey", "k9")]);
+        let said = device.censor("login failed for admin:hunter2 (k9) and tr0ub");
         for shown in [format!("{device:?}"), format!("{:?}", device.masked()), said] {
             assert!(!shown.contains("hunter2") && !shown.contains("tr0ub") && !shown.contains("k9"), "{shown}");
         }
         assert!(format!("{device:?}").contains("10.0.0.9"));
-        assert_eq!(device.masked().options["passwd"], MASK);
+        assert_eq!(device.masked().options["passwd"], secret::MASK);
     }
 
     #[test]
@@ -279,6 +280,25 @@ mod tests {
         bad.timeout = Millis(0);
         assert_eq!(bad.problems().len(), 5, "{:?}", bad.problems());
         assert!(device(&[("ip", "10.0.0.9")]).problems().is_empty());
+    }
+
+    #[test]
+    fn a_timeout_that_no_agent_can_keep_is_refused() {
+        for (ms, good) in [(1, false), (999, false), (1_000, true), (600_000, true), (600_001, false)] {
+            let problems = FenceDevice { timeout: Millis(ms), ..device(&[]) }.problems();
+            assert_eq!(problems.is_empty(), good, "{ms}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn failures_are_counted_in_good_english() {
+        let failed = |failures, by_order| {
+            Fencing { failures, by_order, failure: Some("x".to_owned()), ..Fencing::default() }.failed().unwrap()
+        };
+        assert_eq!(failed(1, false), "failed once: x");
+        assert_eq!(failed(2, false), "failed 2 times, at last: x");
+        assert_eq!(failed(2, true), "the attempt that an operator ordered failed: x");
+        assert_eq!(Fencing::default().failed(), None);
     }
 
     #[test]

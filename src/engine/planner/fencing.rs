@@ -29,7 +29,7 @@ fn is_due(device: &FenceDevice, fencing: &Fencing, seen: &Observations) -> bool 
     let pause = if fencing.under_way {
         // Another leader's, of which nothing has been heard: it may still be at it.
         Millis(device.delay.0 + device.timeout.0 * 2 + LOST_AFTER.0)
-    } else if fencing.failures > 0 {
+    } else if fencing.failures > 0 && fencing.ordered.is_none() {
         fencing.pause()
     } else {
         Millis(0)
@@ -55,11 +55,10 @@ fn executors(state: &State, seen: &Observations, node: NodeId) -> Vec<NodeId> {
 fn reason(state: &State, node: NodeId, fencing: &Fencing) -> String {
     let name = state.name_of(node);
     let waiting: Vec<&str> = state.waiting_for(node).into_iter().map(PackageName::as_str).collect();
-    let why = if waiting.is_empty() {
-        format!("an operator ordered {name} to be fenced")
-    } else {
-        format!("nothing else ends what {name} may still do for {}", waiting.join(", "))
-    };
+    if fencing.ordered.is_some() {
+        return format!("an operator ordered {name} to be fenced");
+    }
+    let why = format!("nothing else ends what {name} may still do for {}", waiting.join(", "));
     match fencing.failures {
         0 => why,
         failures => format!("{why}; attempt {} after {failures} that failed", failures + 1),

@@ -166,7 +166,7 @@ fn a_confirmation_ends_the_wait_and_is_refused_where_nobody_waits() {
     let confirm = || Command::ConfirmFence { node: node_name(0) };
     assert_eq!(log.say(confirm()), Reply::Done);
     assert!(matches!(log.say(assign(&log)), Reply::Token(_)));
-    assert!(matches!(log.refused(confirm()), Rejected::Invalid(_)));
+    assert!(matches!(log.refused(confirm()), Rejected::NobodyWaits { .. }));
 }
 
 #[test]
@@ -220,6 +220,34 @@ fn an_order_for_a_node_that_lives_needs_force_and_a_device() {
     let failed = end(&log, FenceOutcome::Failed { why: "x".to_owned() });
     log.say(failed);
     assert!(log.state.to_be_fenced().is_empty(), "an order is tried once");
+}
+
+#[test]
+fn an_order_that_fails_is_no_attempt_of_those_made_by_themselves() {
+    let (mut log, _) = waiting();
+    let node = log.nodes[0];
+    let order = || Command::OrderFence { node: node_name(0), action: FenceAction::Off, force: true };
+    let fail = |log: &mut Log| {
+        let failed = end(log, FenceOutcome::Failed { why: "no route".to_owned() });
+        assert_eq!(log.say(failed), Reply::Done);
+        log.state.fencing[&node].clone()
+    };
+    log.say(order());
+    log.say(begin(&log));
+    let ordered = fail(&mut log);
+    assert_eq!((ordered.failures, ordered.ordered), (0, None));
+    assert!(log.state.fence_wait(&p1()).unwrap().contains("others follow"));
+    log.say(begin(&log));
+    assert_eq!(fail(&mut log).failures, 1);
+    assert!(log.state.fence_wait(&p1()).unwrap().contains("attempt 1 failed: no route"));
+    // Ordered while another attempt is under way: what comes of that one is not the order's.
+    log.say(begin(&log));
+    log.say(order());
+    let automatic = fail(&mut log);
+    assert_eq!((automatic.failures, automatic.ordered), (2, Some(FenceAction::Off)));
+    log.say(begin(&log));
+    let ordered = fail(&mut log);
+    assert_eq!((ordered.failures, ordered.ordered), (2, None));
 }
 
 #[test]
