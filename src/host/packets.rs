@@ -184,7 +184,8 @@ mod tests {
         ours.send(b"last", &[], None, Wait::No).unwrap();
         drop(ours);
         assert_eq!(theirs.receive(Wait::No).unwrap().unwrap().bytes, b"last");
-        assert!(theirs.receive(Wait::No).unwrap().is_none());
+        // A process that another test has forked has a copy of the closed end until its exec.
+        assert!(theirs.receive(Wait::Forever).unwrap().is_none());
         assert_eq!(theirs.send(b"x", &[], None, Wait::No), Err(Errno::EPIPE));
     }
 

@@ -240,6 +240,7 @@ fn bind(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::socket_path::until_dead;
 
     fn listening() -> (tempfile::TempDir, PathBuf, AgentEnd) {
         let dir = tempfile::tempdir().unwrap();
@@ -279,7 +280,7 @@ mod tests {
         let other = UnixListener::bind(&path).unwrap();
         assert_eq!(end.keep_name().unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(other);
-        assert_eq!(look(&path).unwrap(), Found::Dead);
+        until_dead(&path);
         assert!(end.keep_name().unwrap());
         assert_eq!(look(&path).unwrap(), Found::Live);
         std::fs::remove_file(&path).unwrap();

@@ -177,14 +177,25 @@ fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
     use super::*;
     use crate::engine::state::DatagramKey;
     use crate::engine::{Nonce, Profile};
 
+    /// Loopback addresses that nobody else has: the process's number is in the host's part, the port is below those the
+    /// kernel gives away.
+    fn addresses() -> Vec<SocketAddr> {
+        static NEXT: AtomicU16 = AtomicU16::new(10_000);
+        let [_, a, b, c] = std::process::id().to_be_bytes();
+        let address = || (Ipv4Addr::new(127, a, b, c), NEXT.fetch_add(1, Ordering::Relaxed)).into();
+        std::iter::repeat_with(address).take(4).collect()
+    }
+
     /// Two nodes with two links each, on loopback.
     fn pair() -> (Links, Links) {
-        let addresses: Vec<SocketAddr> =
-            (0..4).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).collect();
+        let addresses = addresses();
         let peers = BTreeMap::from([(NodeId(1), addresses[..2].to_vec()), (NodeId(2), addresses[2..].to_vec())]);
         let links = |node: u64| {
             let mut links = Links::default();

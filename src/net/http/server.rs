@@ -97,7 +97,7 @@ fn keep_name(door: UnixDoor, lost: &mut Option<String>) -> UnixDoor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::socket_path::{Found, SocketFile, look};
+    use crate::net::socket_path::{Found, SocketFile, look, until_dead};
 
     #[tokio::test]
     async fn a_name_that_another_live_process_has_is_left_to_it_until_it_is_gone() {
@@ -115,6 +115,7 @@ mod tests {
         other.set_nonblocking(true).unwrap();
         assert!(other.accept().is_err(), "it was disturbed");
         drop(other);
+        until_dead(&path);
         let _door = keep_name(door, &mut lost);
         assert!(!theirs.is_at(&path) && look(&path).unwrap() == Found::Live, "what nobody serves is replaced");
         assert_eq!(lost, None);

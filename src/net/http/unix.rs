@@ -133,6 +133,7 @@ fn check_free(path: &Path) -> Result<(), SocketError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::socket_path::until_dead;
 
     fn block<T>(work: impl FnOnce() -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
@@ -164,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("api.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists(), "the dead agent's socket");
+        until_dead(&path);
         block(|| {
             let door = UnixDoor::bind_for(path.clone(), None).unwrap();
             assert!(matches!(UnixDoor::bind_for(path.clone(), None), Err(SocketError::InUse { .. })));
