@@ -245,6 +245,31 @@ fn an_agent_that_comes_back_finds_the_mount_and_the_next_keepers_life_unmounts_w
 }
 
 #[test]
+fn a_full_run_directory_holds_nothing_it_fails_starts_and_keeps_no_filesystem_mounted() {
+    scene("a_full_run_directory_holds_nothing_it_fails_starts_and_keeps_no_filesystem_mounted", |_| {
+        let Some(disk) = Disk::make(Root::Shared, "full run directory") else { return };
+        let mut b = Bench::leased_in(|run_dir| {
+            let size = Some("size=64k,mode=700");
+            nix::mount::mount(None::<&str>, run_dir, Some("tmpfs"), nix::mount::MsFlags::empty(), size).unwrap();
+        });
+        let filler = b.keeper.places.run_dir().join("filler");
+        let fill = || assert!(std::fs::write(&filler, vec![1; 1 << 20]).is_err());
+        let place = b.place("filesystem", TOKEN);
+        fill();
+        let why = failed(start(&mut b, &place, disk.filesystem()));
+        assert!(why.contains("storage.new: No space left on device"), "{why}");
+        assert_eq!((disk.mounts(), release(&mut b)), (0, Outcome::Ok), "nothing is held");
+
+        std::fs::remove_file(&filler).unwrap();
+        let place = b.place("filesystem", TOKEN + 1);
+        assert_eq!(start(&mut b, &place, disk.filesystem()), Outcome::Ok);
+        fill();
+        assert_eq!(stop(&mut b, &place), Outcome::Ok, "what is mounted goes without any room");
+        assert!(disk.is_free());
+    });
+}
+
+#[test]
 fn a_device_without_reservations_is_no_lun() {
     scene("a_device_without_reservations_is_no_lun", |_| {
         let Some(disk) = Disk::make(Root::Shared, "no lun") else { return };

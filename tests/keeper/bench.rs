@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -365,7 +366,16 @@ pub struct Bench {
 
 impl Bench {
     pub fn leased() -> Self {
+        Self::leased_in(|_| {})
+    }
+
+    /// With a run directory that was prepared.
+    pub fn leased_in(prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let run_dir = Places::under(Some(dir.path())).run_dir();
+        std::fs::create_dir_all(&run_dir).unwrap();
+        std::fs::set_permissions(&run_dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+        prepare(&run_dir);
         let mut keeper = Keeper::start(dir.path());
         let mut agent = Agent::attach(&mut keeper);
         let mut log = Log::new();

@@ -189,6 +189,11 @@ pub enum StorageEvent {
         /// Why.
         why: String,
     },
+    /// Its start was never begun: there is nothing of it, and nothing to undo.
+    Unbegun {
+        /// Why.
+        why: String,
+    },
     /// It was given up or unmounted, and its device is free.
     Down,
     /// It could not be.

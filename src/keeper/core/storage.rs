@@ -1,7 +1,8 @@
 //! One LUN or filesystem from its start until nothing of it is left on this node. Processes of their own do the work,
 //! one at a time, because any of it can hang in the kernel; this says what is to be done next.
 //!
-//! A start that has failed is undone like one that had succeeded: its process may have ended anywhere.
+//! A start that has failed is undone like one that had succeeded: its process may have ended anywhere. Only one that was
+//! never begun needs no undoing.
 
 use super::address::Step;
 use super::limits::{STUCK_RETRY, WAITERS_MAX};
@@ -147,6 +148,10 @@ impl Storage {
             }
             // It was quicker than its end, or not.
             (StorageEvent::Up | StorageEvent::Failed { .. }, Phase::Killed) => self.undo(place, out),
+            (StorageEvent::Unbegun { why }, Phase::Starting | Phase::Killed) => {
+                self.fate.get_or_insert(Fate::Failed(why));
+                return self.down(out);
+            }
             (StorageEvent::Down, Phase::Stopping) => return self.down(out),
             (StorageEvent::Stuck { why }, Phase::Stopping) => {
                 self.phase = Phase::Stuck { retry_at: now + STUCK_RETRY };
@@ -162,6 +167,7 @@ impl Storage {
             // Of an operation that was not begun here.
             (StorageEvent::Up | StorageEvent::Failed { .. }, Phase::Up | Phase::Doomed)
             | (StorageEvent::Up | StorageEvent::Failed { .. }, Phase::Stopping | Phase::Stuck { .. })
+            | (StorageEvent::Unbegun { .. }, Phase::Up | Phase::Doomed | Phase::Stopping | Phase::Stuck { .. })
             | (StorageEvent::Down | StorageEvent::Stuck { .. }, Phase::Starting | Phase::Killed | Phase::Up)
             | (StorageEvent::Down | StorageEvent::Stuck { .. }, Phase::Doomed | Phase::Stuck { .. }) => {}
         }

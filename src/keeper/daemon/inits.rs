@@ -55,7 +55,7 @@ impl Inits {
     pub fn add(&self, init: BorrowedFd<'_>) -> io::Result<Entry> {
         let pid = pid_of(init)?;
         let path = self.dir.join(format!("{pid}-{}", start_time(pid)?));
-        own_files::fresh(&path)?;
+        own_files::fresh(&path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
         Ok(Entry(path))
     }
 

@@ -30,6 +30,8 @@ pub struct Storages {
     inits: Inits,
     record: Record,
     live: BTreeMap<u64, Live>,
+    /// Processes that were never given an order, until they have ended.
+    unbegun: Vec<Child>,
     last_number: u64,
 }
 
@@ -38,7 +40,8 @@ struct Live {
     child: Child,
     place: Place,
     order: Order,
-    entry: Entry,
+    /// None if there was no room to record it.
+    entry: Option<Entry>,
 }
 
 /// What came of an operation.
@@ -55,24 +58,75 @@ pub struct Settled {
 impl Storages {
     /// None yet.
     pub fn new(inits: Inits, record: Record) -> Self {
-        Self { inits, record, live: BTreeMap::new(), last_number: 0 }
+        Self { inits, record, live: BTreeMap::new(), unbegun: Vec::new(), last_number: 0 }
     }
 
-    /// Begins an operation. Answers its number, to be watched.
+    /// Prepares an operation: its process waits for [`Storages::go`]. Answers its number, to be watched.
     ///
     /// # Errors
-    /// Why it was not begun.
-    pub fn begin(&mut self, place: Place, act: Act, task: Task, deadline: Option<BootTime>) -> Result<u64, String> {
-        let unrecorded = |e: std::io::Error| format!("it could not be recorded, and was not begun: {e}");
+    /// Why it cannot be begun; nothing of it is left.
+    pub fn prepare(&mut self, place: Place, act: Act, task: Task, deadline: Option<BootTime>) -> Result<u64, String> {
+        self.unbegun.retain(|child| child.ended().is_none());
+        let was_recorded = self.record.lists(&task);
         // Recorded first, process and task: the next life waits for the one and undoes the other (rule 5).
-        self.record.add(&task).map_err(unrecorded)?;
-        let child = Child::spawn(Path::new(OWN_EXE), deadline)?;
-        let entry = self.inits.add(child.as_fd()).map_err(unrecorded)?;
-        let order = Order { act, task };
-        child.begin(&order)?;
+        self.record.add(&task).map_err(|e| unrecorded(&e))?;
+        let prepared = self.spawn(act, deadline);
+        let (child, entry) = prepared.inspect_err(|_| {
+            if !was_recorded {
+                self.strike_off(&task);
+            }
+        })?;
         self.last_number += 1;
-        self.live.insert(self.last_number, Live { child, place, order, entry });
+        let live = Live { child, place, order: Order { act, task }, entry };
+        self.live.insert(self.last_number, live);
         Ok(self.last_number)
+    }
+
+    fn spawn(&mut self, act: Act, deadline: Option<BootTime>) -> Result<(Child, Option<Entry>), String> {
+        let child = Child::spawn(Path::new(OWN_EXE), deadline)?;
+        match (self.inits.add(child.as_fd()), act) {
+            (Ok(entry), _) => Ok((child, Some(entry))),
+            // It only takes away, and what it does the next life does too: want of room must keep nothing mounted.
+            (Err(why), Act::Undo) => {
+                tracing::warn!("a process that unmounts or gives up is not recorded: {why}");
+                Ok((child, None))
+            }
+            (Err(why), Act::Do) => {
+                self.discard(child);
+                Err(unrecorded(&why))
+            }
+        }
+    }
+
+    /// Begins an operation that was prepared and is watched.
+    ///
+    /// # Errors
+    /// Its process has ended without having begun; nothing of it is left.
+    pub fn go(&mut self, number: u64) -> Result<(), String> {
+        let Some(live) = self.live.get(&number) else { return Ok(()) };
+        live.child.begin(&live.order).inspect_err(|_| self.abandon(number))
+    }
+
+    /// Drops an operation that was prepared and not begun.
+    pub fn abandon(&mut self, number: u64) {
+        let Some(Live { child, order, entry, .. }) = self.live.remove(&number) else { return };
+        entry.iter().for_each(|entry| self.inits.remove(entry));
+        self.discard(child);
+        if order.act == Act::Do {
+            self.strike_off(&order.task);
+        }
+    }
+
+    /// It has no order, so that it ends without having done anything; it is reaped when the next one is prepared.
+    fn discard(&mut self, child: Child) {
+        child.kill();
+        self.unbegun.push(child);
+    }
+
+    fn strike_off(&mut self, task: &Task) {
+        if let Err(why) = self.record.remove(task) {
+            tracing::warn!("the record of storage was not written: {why}");
+        }
     }
 
     /// What is to be watched of a process.
@@ -98,21 +152,25 @@ impl Storages {
     pub fn settled(&mut self, number: u64) -> Option<Settled> {
         let answer = self.live.get(&number)?.child.ended()?;
         let Live { place, order, entry, .. } = self.live.remove(&number)?;
-        self.inits.remove(&entry);
+        entry.iter().for_each(|entry| self.inits.remove(entry));
         let Answer { outcome, note } = answer;
         let event = match (order.act, outcome) {
             (Act::Do, Ok(())) => StorageEvent::Up,
             (Act::Do, Err(why)) => StorageEvent::Failed { why },
             (Act::Undo, Ok(())) => {
-                if let Err(why) = self.record.remove(&order.task) {
-                    tracing::warn!("the record of storage was not written: {why}");
-                }
+                self.strike_off(&order.task);
                 StorageEvent::Down
             }
             (Act::Undo, Err(why)) => StorageEvent::Stuck { why },
         };
         Some(Settled { place, event, note })
     }
+}
+
+fn unrecorded(why: &std::io::Error) -> String {
+    format!(
+        "it could not be recorded, and was not begun: {why}. Nothing of it is held here; make room on that filesystem"
+    )
 }
 
 /// Undoes what an earlier life has left, in reverse, however long it takes: until then nobody may say that the node is

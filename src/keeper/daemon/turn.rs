@@ -259,18 +259,24 @@ impl Daemon {
 
     fn storage(&mut self, place: Place, act: Act, task: Task, deadline: Option<HolderTime>) {
         let at = deadline.map(|deadline| self.clock.arm_at(deadline));
-        let begun = self.storages.begin(place.clone(), act, task, at);
-        let watched = begun.and_then(|number| match self.storages.watched(number) {
-            Some(fd) => self.watch(fd, Source::Storage(number)).map_err(|e| e.to_string()),
-            None => Ok(()),
-        });
-        if let Err(why) = watched {
+        let prepared = self.storages.prepare(place.clone(), act, task, at);
+        if let Err(why) = prepared.and_then(|number| self.begin_storage(number)) {
             let event = match act {
-                Act::Do => StorageEvent::Failed { why },
+                Act::Do => StorageEvent::Unbegun { why },
                 Act::Undo => StorageEvent::Stuck { why },
             };
             self.inputs.push_back(Input::Storage { place, event });
         }
+    }
+
+    /// Watched first: of what could not be watched nobody would learn how it ended.
+    fn begin_storage(&mut self, number: u64) -> Result<(), String> {
+        let watched = match self.storages.watched(number) {
+            Some(fd) => self.watch(fd, Source::Storage(number)).map_err(|e| e.to_string()),
+            None => Ok(()),
+        };
+        watched.inspect_err(|_| self.storages.abandon(number))?;
+        self.storages.go(number)
     }
 
     /// A process that took or mounted has ended.

@@ -50,10 +50,13 @@ impl Record {
     /// # Errors
     /// When the file cannot be written: the address must not be set then.
     pub fn add(&mut self, ip: IpAddr, prefix: u8) -> io::Result<()> {
-        if !self.lists(ip, prefix) {
-            self.content.addresses.push((ip, prefix));
+        if self.lists(ip, prefix) {
+            return self.write();
         }
-        self.write()
+        self.content.addresses.push((ip, prefix));
+        self.write().inspect_err(|_| {
+            let _ = self.content.addresses.pop();
+        })
     }
 
     /// Strikes an address off.

@@ -1,14 +1,14 @@
 //! What this keeper's life has taken or mounted, or is about to, for the next life to undo (rule 5). Written before
 //! anything is done; no fsync: it matters after a crash of the keeper, not of the node.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Task;
+use crate::host::own_files;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -49,15 +49,22 @@ impl Record {
         self.content.tasks.iter().rev().cloned().collect()
     }
 
+    /// Whether it is recorded.
+    pub fn lists(&self, task: &Task) -> bool {
+        self.content.tasks.contains(task)
+    }
+
     /// Adds one.
     ///
     /// # Errors
     /// It must not be begun then.
     pub fn add(&mut self, task: &Task) -> io::Result<()> {
-        if !self.content.tasks.contains(task) {
-            self.content.tasks.push(task.clone());
+        // What is here is on file too, so that an undoing needs no room.
+        if self.lists(task) {
+            return Ok(());
         }
-        self.write()
+        self.content.tasks.push(task.clone());
+        self.write().inspect_err(|_| drop(self.content.tasks.pop()))
     }
 
     /// Strikes one off.
@@ -71,10 +78,15 @@ impl Record {
 
     fn write(&self) -> io::Result<()> {
         let new = self.path.with_extension("new");
-        let _none_left = fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&self.content)?)?;
-        fs::rename(&new, &self.path)
+        let write = || {
+            own_files::fresh(&new)?.write_all(&serde_json::to_vec(&self.content)?)?;
+            fs::rename(&new, &self.path)
+        };
+        write().map_err(|e| {
+            // Half of it takes room from others.
+            let _ = fs::remove_file(&new);
+            io::Error::new(e.kind(), format!("{}: {e}", new.display()))
+        })
     }
 }
 
@@ -109,6 +121,21 @@ mod tests {
         assert_eq!(next.left(), [filesystem.clone(), lun.clone()]);
         next.remove(&filesystem).unwrap();
         assert_eq!(Record::open(dir.path()).unwrap().left(), [lun]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_not_recorded_and_what_is_recorded_needs_no_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("run");
+        fs::create_dir(&run_dir).unwrap();
+        let [lun, filesystem] = tasks();
+        let mut record = Record::open(&run_dir).unwrap();
+        record.add(&lun).unwrap();
+        fs::remove_dir_all(&run_dir).unwrap();
+        let why = record.add(&filesystem).unwrap_err().to_string();
+        assert!(why.starts_with(run_dir.join("storage.new").to_str().unwrap()), "{why}");
+        assert_eq!(record.left(), std::slice::from_ref(&lun));
+        record.add(&lun).unwrap();
     }
 
     #[test]

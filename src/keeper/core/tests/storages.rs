@@ -60,6 +60,18 @@ fn a_start_that_failed_is_undone_before_that_is_said() {
 }
 
 #[test]
+fn a_start_that_was_never_begun_fails_at_once_and_leaves_nothing_to_undo_or_hold() {
+    let (mut b, session) = Bench::leased();
+    let f = place("p", "filesystem", 9, session);
+    let id = b.op(Op::StartStorage { place: f.clone(), storage: filesystem() });
+    b.done();
+    b.storage(&f, StorageEvent::Unbegun { why: "no room".to_owned() });
+    assert_eq!(b.done(), [""; 0]);
+    assert_eq!(failed(b.outcome(id)), "no room");
+    assert_eq!(b.ask(Op::Release { package: f.package, token: Token(9) }), Some(Outcome::Ok));
+}
+
+#[test]
 fn a_stop_that_is_stuck_names_the_reason_is_tried_again_and_nothing_is_released_or_started_meanwhile() {
     let (mut b, session) = Bench::leased();
     let (l, f, p) = three_up(&mut b, session);
