@@ -209,8 +209,9 @@ impl<P: Platform> Brain<P> {
         let Some(runner) = self.runners.get_mut(name).filter(|r| !r.reporting) else { return };
         let Some((report, after)) = runner.reports.pop_front() else { return };
         runner.reporting = true;
-        tracing::info!(package = %name, token = %report.token, "{}", report.note);
-        self.platform.log_line(name, &report.note);
+        let line = report.line();
+        tracing::info!(package = %name, token = %report.token, "{line}");
+        self.platform.log_line(name, &line);
         let Report { token, phase, resources, note } = report;
         let entry = self.entry(Command::Report { package: name.clone(), token, phase, resources, after, note });
         let (consensus, back, package) = (self.consensus.clone(), self.to_self.clone(), name.clone());

@@ -9,18 +9,21 @@ use crate::engine::Profile;
 use crate::engine::fence::FenceAction;
 use crate::package::{Millis, NodeName, PackageName};
 
+/// Above the options of every verb.
+const GLOBAL: &str = "Options of every verb";
+
 /// Failover cluster manager: packages of IPs and programs that run on one node at a time and respawn on a standby.
 #[derive(Debug, Parser)]
 #[command(name = "pkgctl", version, max_term_width = 110, after_help = EXAMPLES)]
 pub struct Args {
     /// The agent's socket [default: $PKGCTL_SOCKET, then <root>/run/pkgctl/api.sock]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     pub socket: Option<PathBuf>,
     /// Directory below which all of pkgctl's files lie, instead of /
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub root: Option<PathBuf>,
     /// Print JSON for machines
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// What to do
     #[command(subcommand)]
@@ -29,14 +32,15 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  pkgctl init testpkg1            store the definition in ./testpkg1.toml; it is halted
+  pkgctl init testpkg1            store ./testpkg1.toml; the package is halted
   pkgctl run testpkg1             run it on the first eligible node of its list
-  pkgctl status testpkg1          owner, token, resources, and why each node may or may not take it
+  pkgctl status testpkg1          its resources, and which node may take it
   pkgctl move testpkg1 --to n2    planned switchover
-  pkgctl stop testpkg1            stop it on its owner; it respawns on the standby
+  pkgctl stop testpkg1            stop it there; it respawns on the standby
   pkgctl stop testpkg1 --everywhere
 
-Exit codes: 0 done, 1 another outcome, 2 bad input, 3 nobody answers, 4 refused, 5 still under way, 6 outcome unknown.";
+Exit codes: 0 done, 1 another outcome, 2 bad input, 3 nobody answers, 4 refused,
+5 still under way, 6 outcome unknown.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -255,15 +259,18 @@ pub struct ClusterJoin {
 
 const FENCE_EXAMPLES: &str = "\
 Examples:
-  pkgctl fence set n1 --agent /usr/sbin/fence_ipmilan --option ip=10.9.0.1 --option username=fence \\
-                      --option lanplus=1 --option-file /root/n1.secret
-                                  give n1 a device; n1.secret (mode 0600) has a line: password=...
-  pkgctl fence test n1            run `monitor` and `status` from every member, and say who lacks the agent
-  pkgctl fence list               devices, and who waits for what
-  pkgctl fence confirm n1         n1 is off, you have made sure: packages that wait for its fencing go on
-  pkgctl fence on n1              switch it on again
+  pkgctl fence set n1 --agent /usr/sbin/fence_ipmilan --option ip=10.9.0.1 \\
+      --option username=fence --option lanplus=1 --option-file /root/n1.secret
+                            n1.secret (mode 0600) has a line: password=...
+  pkgctl fence test n1      run `monitor` and `status` from every member
+  pkgctl fence list         devices, and who waits for what
+  pkgctl fence off n1 --force
+                            switch n1 off although it is up: to try its device
+  pkgctl fence confirm n1   n1 is off for certain: what waits for that goes on
+  pkgctl fence on n1        switch it on again
 
-Only packages with a resource of guarantee `none` wait for fencing; docs/fencing.md says how.";
+Only packages with a resource of guarantee `none` wait for fencing; how is in
+docs/fencing.md.";
 
 /// `pkgctl fence …`.
 #[derive(Debug, Subcommand)]
@@ -305,7 +312,7 @@ pub struct FenceSet {
     /// What ends the node
     #[arg(long, value_enum, default_value_t = FenceActionArg::Off)]
     pub action: FenceActionArg,
-    /// How long the agent may take
+    /// How long the agent may take, 1s to 600s
     #[arg(long, value_name = "TIME", default_value_t = crate::engine::fence::TIMEOUT_DEFAULT)]
     pub timeout: Millis,
     /// Wait so long before the action
@@ -384,4 +391,24 @@ pub struct Agent {
     /// Expect the keeper to be run by systemd, instead of starting it
     #[arg(long)]
     pub no_keeper: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_fit_a_narrow_terminal_and_show_commands_that_parse() {
+        let all = format!("{EXAMPLES}\n{FENCE_EXAMPLES}");
+        all.lines().for_each(|line| assert!(line.chars().count() <= 80, "{line}"));
+        let whole = all.replace(" \\\n      ", " ");
+        let examples: Vec<&str> = whole.lines().filter_map(|line| line.strip_prefix("  pkgctl ")).collect();
+        assert_eq!(examples.len(), 12, "{examples:?}");
+        for example in examples {
+            // What it does stands two blanks further on.
+            let words = example.split("  ").next().unwrap().split_whitespace();
+            let parsed = Args::try_parse_from(std::iter::once("pkgctl").chain(words));
+            assert!(parsed.is_ok(), "{example}: {parsed:?}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use crate::engine::fence::call::{CODE_OFF, CODE_ON, FenceSaid};
 use crate::engine::fence::secret::{MASK, secrets_of};
 use crate::engine::fence::{FenceAction, FenceDevice, Fencing};
 use crate::engine::{LogIndex, Reply};
-use crate::package::NodeName;
+use crate::package::{Millis, NodeName};
 
 /// Beyond the agent's own time, how long an order is waited for.
 const MARGIN: Duration = Duration::from_secs(30);
@@ -112,7 +112,9 @@ async fn views(client: &Client) -> Result<Vec<FenceView>, Failed> {
 
 async fn view_of(client: &Client, node: &NodeName) -> Result<FenceView, Failed> {
     let found = views(client).await?.into_iter().find(|view| view.node == *node);
-    found.ok_or_else(|| Failed::rejected(format!("there is no node '{node}'; `pkgctl cluster status` lists them")))
+    found.ok_or_else(|| {
+        Failed::rejected(format!("there is no node '{node}' in the cluster; `pkgctl cluster status` lists them"))
+    })
 }
 
 async fn list(client: &Client, out: &Out) -> Result<(), Failed> {
@@ -152,8 +154,12 @@ async fn show(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed>
     if let Some(failed) = view.fencing.as_ref().and_then(Fencing::failed) {
         out.say(&format!("\n{failed}"));
     }
-    let Some(device) = &view.device else { return Ok(()) };
-    out.say(&format!("\ntimeout {}, delay {}", device.timeout, device.delay));
+    let Some(device) = &view.device else {
+        out.say(&format!("\n`pkgctl fence set {node} --agent …` gives it a device"));
+        return Ok(());
+    };
+    let delay = if device.delay == Millis(0) { "no delay".to_owned() } else { format!("delay {}", device.delay) };
+    out.say(&format!("\ntimeout {}, {delay}", device.timeout));
     let options: Vec<Vec<String>> =
         device.options.iter().map(|(name, value)| vec![name.clone(), value.clone()]).collect();
     out.table(&["OPTION", "VALUE"], &options);
@@ -179,16 +185,17 @@ async fn test(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed>
     let row =
         |test: &FenceTest| vec![test.from.to_string(), cell(&monitored(&test.monitor)), cell(&power(&test.status))];
     out.table(&["FROM", "MONITOR", "STATUS"], &tests.iter().map(row).collect::<Vec<_>>());
-    for test in &tests {
-        for said in [monitored(&test.monitor), power(&test.status)].iter().filter(|said| cell(said) != **said) {
-            out.say(&format!("\n{}: {said}", test.from));
-        }
+    let said = tests.iter().flat_map(|test| [monitored(&test.monitor), power(&test.status)].map(|said| (test, said)));
+    for (test, said) in said.filter(|(_, said)| cell(said) != *said) {
+        out.say(&format!("\n{}: {said}", test.from));
     }
-    let well = |test: &&FenceTest| test.monitor.expect("monitor", 0).is_ok();
-    match (tests.iter().filter(well).count(), tests.len()) {
-        (0, _) => Err(Failed::outcome(format!("no member can fence {node}"))),
+    // A node never fences itself.
+    let others: Vec<&FenceTest> = tests.iter().filter(|test| test.from != *node).collect();
+    let well = |test: &&&FenceTest| test.monitor.expect("monitor", 0).is_ok();
+    match (others.iter().filter(well).count(), others.len()) {
+        (0, _) => Err(Failed::outcome(format!("no other member can fence {node}"))),
         (some, all) if some < all => {
-            out.warn(&format!("{} of {all} members cannot fence {node}", all - some));
+            out.warn(&format!("{} of {all} other members cannot fence {node}", all - some));
             Ok(())
         }
         (_, _) => Ok(()),

@@ -383,7 +383,7 @@ pub enum Rejected {
         address: SocketAddr,
     },
     /// No such node.
-    #[error("there is no node {node} in the cluster")]
+    #[error("there is no node '{node}' in the cluster; `pkgctl cluster status` lists them")]
     NoSuchNode {
         /// Id or name as given.
         node: String,

@@ -14,7 +14,7 @@ use crate::api::types::{
     Changed, DefineRequest, MoveRequest, Moving, NodeRequest, Owner, PackageDetail, StopRequest, Stopped,
 };
 use crate::engine::command::StopScope;
-use crate::engine::placement::place;
+use crate::engine::placement::{Placement, place};
 use crate::engine::state::{PackageEntry, State as ClusterState};
 use crate::engine::view::package_view;
 use crate::engine::{Command, LogIndex, NodeId, Rejected, Reply, SessionId};
@@ -193,24 +193,54 @@ pub(super) fn choose(
     let placement = place(state, entry, silent);
     let found = placement.candidates.iter().find(|c| c.node != owner.node && to.is_none_or(|to| *to == c.name));
     let Some(target) = found else {
-        let why = match to {
-            Some(to) if *to == from => format!("it is on {to} already"),
-            Some(to) if !entry.definition.nodes.contains(to) => {
-                let listed: Vec<&str> = entry.definition.nodes.iter().map(NodeName::as_str).collect();
-                format!("{to} is not in its list of nodes: {}", listed.join(", "))
-            }
-            Some(_) | None if placement.ruled_out.is_empty() => format!("{from} is the only node of its list"),
-            Some(_) | None => placement.reasons(),
-        };
-        return Err(conflict(format!("package '{package}' stays on {from}: no other node can take it ({why})")));
+        let why = why_not(&from, to, &entry.definition.nodes, &placement);
+        return Err(conflict(format!("package '{package}' {why}")));
     };
     let why = format!("moved from {from} to {} by {by}", target.name);
     let command = Command::MovePackage { package: package.clone(), token: owner.token, to: target.node, why };
     Ok(Choice { command, from, to: target.name.clone() })
 }
 
+/// Why it cannot be moved away from its owner, to a certain node or at all.
+fn why_not(from: &NodeName, to: Option<&NodeName>, listed: &[NodeName], placement: &Placement) -> String {
+    let ruled = |to: &NodeName| placement.ruled_out.iter().find(|ruled| ruled.name == *to);
+    match to {
+        Some(to) if to == from => format!("is on {to} already"),
+        Some(to) => match ruled(to) {
+            Some(ruled) => format!("stays on {from}: {to} {}", ruled.why),
+            None => {
+                let listed: Vec<&str> = listed.iter().map(NodeName::as_str).collect();
+                format!("stays on {from}: {to} is not in its list of nodes: {}", listed.join(", "))
+            }
+        },
+        None if listed.len() == 1 => format!("stays on {from}, the only node of its list"),
+        None => format!("stays on {from}: no other node can take it ({})", placement.reasons()),
+    }
+}
+
 fn node_name(state: &ClusterState, node: NodeId) -> NodeName {
     let known = state.nodes.get(&node).map(|n| n.name.clone());
     // An owner is always a member; a number reads better than a panic if that were ever untrue.
     known.unwrap_or_else(|| NodeName::new(format!("node-{node}")).expect("digits make a name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::placement::Ruled;
+
+    #[test]
+    fn a_move_that_cannot_be_is_refused_with_what_keeps_that_node_out() {
+        let name = |text: &str| NodeName::new(text).unwrap();
+        let (n1, listed) = (name("n1"), ["n1", "n2", "n3"].map(name));
+        let ruled = |node: &str, why: &str| Ruled { name: name(node), why: why.to_owned() };
+        let ruled_out = vec![ruled("n2", "is silent"), ruled("n3", "was stopped by root")];
+        let placement = Placement { ruled_out, ..Placement::default() };
+        let said = |to: Option<&str>| why_not(&n1, to.map(name).as_ref(), &listed, &placement);
+        assert_eq!(said(Some("n1")), "is on n1 already");
+        assert_eq!(said(Some("n2")), "stays on n1: n2 is silent");
+        assert_eq!(said(Some("n9")), "stays on n1: n9 is not in its list of nodes: n1, n2, n3");
+        assert_eq!(said(None), "stays on n1: no other node can take it (n2 is silent, n3 was stopped by root)");
+        assert_eq!(why_not(&n1, None, &listed[..1], &placement), "stays on n1, the only node of its list");
+    }
 }

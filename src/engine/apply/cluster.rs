@@ -67,9 +67,7 @@ pub(super) fn add_node(step: &mut Step, node: &NewNode, token: &str, request: No
 /// Gives a node up that is down. One that is up would go on owning packages while its votes are taken away.
 pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rejected> {
     let Some(id) = step.state.nodes.iter().find(|(_, node)| node.name == *name).map(|(id, _)| *id) else {
-        let known: Vec<String> = step.state.nodes.values().map(|node| node.name.to_string()).collect();
-        let why = format!("there is no node '{name}'; the cluster's nodes are {}", known.join(", "));
-        return Err(Rejected::Invalid(why));
+        return Err(Rejected::NoSuchNode { node: name.to_string() });
     };
     if step.state.leaving.contains(&id) {
         return Ok(Reply::Already);

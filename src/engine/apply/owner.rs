@@ -129,21 +129,12 @@ pub(super) fn report(step: &mut Step, package: &PackageName, token: Token, said:
     let entry = step.package_mut(package)?;
     let same_phase = entry.report.as_ref().filter(|r| r.phase == said.phase);
     let since = same_phase.map_or(wall, |r| r.since);
-    let what = if same_phase.is_some() { "report" } else { word(said.phase) };
+    let what = if same_phase.is_some() { "report" } else { said.phase.word() };
     entry.report = Some(PhaseReport { token, phase: said.phase, since, resources, note: clip(said.note) });
     let mut line = Line::new(what, said.note).package(package).node(step.name(node));
     line.after = Some(said.after);
     step.record(line);
     Ok(Reply::Done)
-}
-
-fn word(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Running => "running",
-        Phase::Stopping => "stopping",
-        Phase::Held => "held",
-    }
 }
 
 /// The ownership with that token, if it is the current one.

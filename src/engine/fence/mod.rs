@@ -165,7 +165,7 @@ impl Fencing {
     pub fn failed(&self) -> Option<String> {
         let why = self.failure.as_ref()?;
         Some(match self.failures {
-            _ if self.by_order => format!("the attempt that an operator ordered failed: {why}"),
+            _ if self.by_order => format!("the order failed: {why}"),
             1 => format!("failed once: {why}"),
             failures => format!("failed {failures} times, at last: {why}"),
         })
@@ -234,7 +234,7 @@ impl State {
             _ if !self.fence_devices.contains_key(&awaiting.node) => "it has no fence device any more".to_owned(),
             Some(fencing) if fencing.under_way => "which is under way".to_owned(),
             Some(Fencing { by_order: true, failure: Some(why), .. }) => {
-                format!("the attempt that an operator ordered failed: {why}; others follow by themselves")
+                format!("an operator's order failed: {why}; attempts go on by themselves")
             }
             Some(Fencing { failures, failure: Some(why), .. }) => format!("attempt {failures} failed: {why}"),
             Some(_) | None => "which is about to begin".to_owned(),
@@ -297,7 +297,7 @@ mod tests {
         };
         assert_eq!(failed(1, false), "failed once: x");
         assert_eq!(failed(2, false), "failed 2 times, at last: x");
-        assert_eq!(failed(2, true), "the attempt that an operator ordered failed: x");
+        assert_eq!(failed(2, true), "the order failed: x");
         assert_eq!(Fencing::default().failed(), None);
     }
 

@@ -147,6 +147,16 @@ pub struct Report {
     pub note: String,
 }
 
+impl Report {
+    /// As a line of a log, where nothing else says the phase: `stopping: n1 was stopped by root`.
+    pub fn line(&self) -> String {
+        match self.phase {
+            Phase::Starting | Phase::Running => self.note.clone(),
+            Phase::Stopping | Phase::Held => format!("{}: {}", self.phase.word(), self.note),
+        }
+    }
+}
+
 /// How long a failed stop waits before it is tried again.
 pub const STOP_RETRY: Duration = Duration::from_secs(2);
 

@@ -431,6 +431,7 @@ fn a_failed_stop_holds_the_package_and_is_tried_again_before_any_release() {
     assert_eq!(held.phase, Phase::Held);
     // What it says stands behind that word.
     assert!(held.note.starts_with("web did not stop: it hangs"), "{}", held.note);
+    assert!(held.line().starts_with("held: web did not stop: it hangs"), "{}", held.line());
     assert_eq!(bench.due(), "nothing");
     bench.now = bench.supervisor.wake().unwrap();
     assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);

@@ -236,7 +236,7 @@ fn an_order_that_fails_is_no_attempt_of_those_made_by_themselves() {
     log.say(begin(&log));
     let ordered = fail(&mut log);
     assert_eq!((ordered.failures, ordered.ordered), (0, None));
-    assert!(log.state.fence_wait(&p1()).unwrap().contains("others follow"));
+    assert!(log.state.fence_wait(&p1()).unwrap().contains("attempts go on"));
     log.say(begin(&log));
     assert_eq!(fail(&mut log).failures, 1);
     assert!(log.state.fence_wait(&p1()).unwrap().contains("attempt 1 failed: no route"));
