@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Timeline;
 use super::fence::{FenceAction, FenceDevice, FenceOutcome};
+use super::kv;
 use super::state::{Cluster, Desired, Phase, ResourceReport, Watchdog};
 use super::{Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName};
@@ -293,6 +294,8 @@ pub enum Command {
         /// Which node.
         node: NodeName,
     },
+    /// Conditions and changes of the key/value tree, all at once.
+    Kv(kv::Txn),
     /// A failed node may be tried again.
     ClearFailure {
         /// Which package.
@@ -322,6 +325,8 @@ pub enum Reply {
     Token(Token),
     /// The definition's revision.
     Revision(LogIndex),
+    /// What came of a transaction on the key/value tree.
+    Kv(kv::Outcome),
     /// A precondition did not hold; nothing changed.
     Rejected(Rejected),
 }

@@ -7,6 +7,7 @@
 //! - [`view`]: a package as an operator sees it.
 //! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
 //! - [`fence`]: nodes that are switched off from outside, and who waits for it.
+//! - [`kv`]: the key/value tree beside the packages.
 //! - [`event`]: what happened and why, as data.
 //! - [`codec`]: how values become bytes on disk and wire; [`frame`]: values on a byte stream.
 
@@ -18,6 +19,7 @@ pub mod event;
 pub mod fence;
 pub mod frame;
 pub mod ids;
+pub mod kv;
 pub mod lease;
 pub mod placement;
 pub mod planner;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Event;
 use super::fence::{Awaiting, FenceDevice, Fencing};
+use super::kv::Tree;
 use super::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName, ResourceName};
 
@@ -56,6 +57,9 @@ pub struct State {
     pub sessions: BTreeMap<SessionId, Session>,
     /// Packages by name.
     pub packages: BTreeMap<PackageName, PackageEntry>,
+    /// The key/value tree.
+    #[serde(default)]
+    pub kv: Tree,
     /// The newest events, oldest first, at most [`super::event::LEDGER_MAX`].
     pub events: VecDeque<Event>,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::record::{LogMark, Membership, Payload};
 use super::store::snapshot::{Snapshot, SnapshotHead};
 use crate::engine::apply::apply_under;
-use crate::engine::lease::{Fact, Rules};
-use crate::engine::{LogIndex, Reply, State, apply_blank, apply_membership};
+use crate::engine::lease::Rules;
+use crate::engine::{Applied, LogIndex, State, apply_blank, apply_membership};
 
 /// What was applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,25 +18,22 @@ pub struct AppliedState {
 }
 
 impl AppliedState {
-    /// Applies one entry and says what its proposer and the keepers must know.
-    pub fn apply(&mut self, rules: &Rules, mark: LogMark, payload: &Payload) -> (Reply, Vec<Fact>) {
+    /// Applies one entry and says what its proposer, the keepers and who watches keys must know.
+    pub fn apply(&mut self, rules: &Rules, mark: LogMark, payload: &Payload) -> Applied {
         self.head.last = Some(mark);
         let state = Arc::make_mut(&mut self.state);
         let index = LogIndex(mark.index);
         match payload {
             Payload::Blank => {
                 apply_blank(state, index);
-                (Reply::Done, Vec::new())
+                Applied::done()
             }
-            Payload::Command(entry) => {
-                let applied = apply_under(rules, state, index, entry);
-                (applied.reply, applied.facts)
-            }
+            Payload::Command(entry) => apply_under(rules, state, index, entry),
             Payload::Membership(membership) => {
                 apply_membership(state, index, membership.voters());
                 self.head.membership_at = Some(mark);
                 self.head.membership = membership.clone();
-                (Reply::Done, Vec::new())
+                Applied::done()
             }
         }
     }

@@ -25,8 +25,10 @@ use super::store::identity::{Identity, create};
 use super::store::load::{OpenError, OpenStore, open};
 use super::store::log::LogStore;
 use super::store::{Chosen, Table};
+use super::watched::{Watch, Watched};
+use crate::engine::kv::Range;
 use crate::engine::lease::Rules;
-use crate::engine::{NodeId, Profile, State};
+use crate::engine::{LogIndex, NodeId, Profile, State};
 
 /// How a node's consensus runs.
 #[derive(Clone)]
@@ -149,7 +151,9 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             DiskTime::Simulated(latency) => writer.spawn_task::<Rt>(latency),
         }
         let applied = newest.map_or_else(AppliedState::default, |sealed| sealed.snapshot.into());
-        let shared = Arc::new(Shared { applied: Arc::new(RwLock::new(applied)), feed: Feed::default(), rules });
+        let watched = Watched::new(applied.state.applied);
+        let shared =
+            Arc::new(Shared { applied: Arc::new(RwLock::new(applied)), feed: Feed::default(), watched, rules });
         // A store that was never used belongs to no earlier life, and no leader can count on its vote.
         let quiet = !log.is_unused();
         let config =
@@ -204,6 +208,11 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         self.inner.shared.feed.subscribe(self.inner.shared.applied.clone())
     }
 
+    /// Follows the keys of a range: every change after that entry, in the log's order.
+    pub fn watch(&self, range: Range, after: LogIndex) -> Watch {
+        self.inner.shared.watched.watch(range, after)
+    }
+
     /// Raft on this node, now.
     pub fn status(&self) -> RaftStatus {
         let metrics = self.inner.raft.metrics();
@@ -247,6 +256,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             tracing::warn!("closing the store: {e}");
         }
         self.inner.shared.feed.close();
+        self.inner.shared.watched.close();
     }
 
     /// Ends as if the power had gone: what is queued for the disk is never written. For simulations.

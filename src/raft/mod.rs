@@ -7,6 +7,7 @@
 //! - [`peers`]: the port through which consensus talks to other nodes.
 //! - `bind`: openraft's own ports, on our parts; the only place that names its types.
 //! - [`applied`] and [`feed`]: the state the log adds up to, and its changes in log order.
+//! - [`watched`]: what was changed of the key/value tree lately, for watchers.
 //! - [`record`]: Raft's own facts as they go on disk and wire. [`wire`]: what calls between nodes carry.
 //! - [`store`]: the durable store.
 
@@ -22,6 +23,7 @@ pub mod record;
 mod service;
 pub mod status;
 pub mod store;
+pub mod watched;
 
 pub use bind::wire;
 pub use consensus::{Consensus, DiskTime, Failure, Options, StartError, create_store, create_store_on, identity};
@@ -33,3 +35,4 @@ pub use propose::{Committed, ProposeError, ReadError};
 pub use status::{LeadershipWatch, PeerProgress, RaftStatus, Role};
 pub use store::identity::Identity;
 pub use store::load::OpenError;
+pub use watched::{KvChange, Watch, WatchEnd};

@@ -40,7 +40,8 @@ impl<P: Platform> Admission<P> {
             | Reply::Incarnation(_)
             | Reply::Set(_)
             | Reply::Token(_)
-            | Reply::Revision(_)) => Err(format!("the log answered {other:?} to a join; this is a defect of pkgctl")),
+            | Reply::Revision(_)
+            | Reply::Kv(_)) => Err(format!("the log answered {other:?} to a join; this is a defect of pkgctl")),
         }
     }
 }

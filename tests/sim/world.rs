@@ -289,7 +289,7 @@ pub fn apply_item(rules: &Rules, state: &mut State, index: LogIndex, item: &Item
         Item::Command(entry) => pkgctl::engine::apply::apply_under(rules, state, index, entry),
         Item::Voters(voters) => {
             apply_membership(state, index, voters.clone());
-            pkgctl::engine::Applied { reply: pkgctl::engine::Reply::Done, facts: Vec::new() }
+            pkgctl::engine::Applied::done()
         }
     }
 }

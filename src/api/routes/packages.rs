@@ -34,7 +34,8 @@ pub(super) async fn change<D: Door>(door: &D, command: Command, by: By) -> Answe
         | Reply::Incarnation(_)
         | Reply::Set(_)
         | Reply::Token(_)
-        | Reply::Revision(_) => Ok(Json(Changed { index, reply })),
+        | Reply::Revision(_)
+        | Reply::Kv(_) => Ok(Json(Changed { index, reply })),
     }
 }
 

@@ -5,11 +5,12 @@
 //!
 //! - `step`: one entry being applied: its stamps, its facts for the keepers, its lines in the ledger.
 //! - `cluster`: the cluster, its nodes, join tokens. `session`: voters' lives and sessions. `expire`: rule 12.
-//! - `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
+//! - `kv`: the key/value tree. `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
 
 mod cluster;
 mod expire;
 mod fence;
+mod kv;
 mod node;
 mod owner;
 mod package;
@@ -24,6 +25,7 @@ use std::collections::BTreeSet;
 
 use self::step::Step;
 use super::command::Entry;
+use super::kv::Key;
 use super::lease::{Fact, Rules};
 use super::{Command, LogIndex, NodeId, Rejected, Reply, State};
 
@@ -34,6 +36,19 @@ pub struct Applied {
     pub reply: Reply,
     /// What keepers must know of it (rule 7); empty for most entries.
     pub facts: Vec<Fact>,
+    /// Keys that were put or taken away, for whoever watches them.
+    pub touched: Vec<Key>,
+}
+
+impl Applied {
+    /// Nothing to say of it.
+    pub fn done() -> Self {
+        Self { reply: Reply::Done, facts: Vec::new(), touched: Vec::new() }
+    }
+
+    fn rejected(rejected: Rejected) -> Self {
+        Self { reply: Reply::Rejected(rejected), facts: Vec::new(), touched: Vec::new() }
+    }
 }
 
 /// Applies one entry. An entry at or below `state.applied` is refused and changes nothing.
@@ -45,13 +60,13 @@ pub fn apply(state: &mut State, index: LogIndex, entry: &Entry) -> Applied {
 pub fn apply_under(rules: &Rules, state: &mut State, index: LogIndex, entry: &Entry) -> Applied {
     if index <= state.applied {
         let why = format!("entry {index} was applied already; the state is at {}", state.applied);
-        return Applied { reply: Reply::Rejected(Rejected::Invalid(why)), facts: Vec::new() };
+        return Applied::rejected(Rejected::Invalid(why));
     }
     state.applied = index;
     let mut step = Step::new(state, index, entry, *rules);
     match dispatch(&mut step, &entry.command) {
-        Ok(reply) => Applied { reply, facts: step.into_facts() },
-        Err(rejected) => Applied { reply: Reply::Rejected(rejected), facts: Vec::new() },
+        Ok(reply) => step.applied(reply),
+        Err(rejected) => Applied::rejected(rejected),
     }
 }
 
@@ -100,6 +115,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::DeletePackage { package, revision } => package::delete(step, package, *revision),
         Command::RunPackage { package, node } => package::run(step, package, node.as_ref()),
         Command::StopPackage { package, scope } => package::stop(step, package, scope),
+        Command::Kv(txn) => kv::txn(step, txn),
         Command::ClearFailure { package, node } => package::clear_failure(step, package, node),
         Command::MovePackage { package, token, to, why } => owner::switch(step, package, *token, *to, why),
         Command::Assign { package, last, session, why } => owner::assign(step, package, *last, *session, why),

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::engine::command::Entry;
 use crate::engine::event::{Event, LEDGER_MAX, TEXT_MAX_BYTES, Timeline};
+use crate::engine::kv::Key;
 use crate::engine::lease::{Fact, Rules};
 use crate::engine::placement::eligible;
 use crate::engine::state::{Cause, Desired, Ownership, PackageEntry};
-use crate::engine::{LogIndex, NodeId, Rejected, SessionId, State, Token, WallMillis};
+use crate::engine::{Applied, LogIndex, NodeId, Rejected, Reply, SessionId, State, Token, WallMillis};
 use crate::package::{Millis, NodeName, PackageName};
 
 /// An entry at its place in the log.
@@ -20,6 +21,7 @@ pub(super) struct Step<'a> {
     pub by: &'a str,
     pub rules: Rules,
     facts: Vec<Fact>,
+    touched: Vec<Key>,
 }
 
 /// A line of the ledger before it gets its stamps.
@@ -51,11 +53,17 @@ impl Line {
 
 impl<'a> Step<'a> {
     pub fn new(state: &'a mut State, index: LogIndex, entry: &'a Entry, rules: Rules) -> Self {
-        Self { state, index, wall: entry.wall, by: &entry.by, rules, facts: Vec::new() }
+        Self { state, index, wall: entry.wall, by: &entry.by, rules, facts: Vec::new(), touched: Vec::new() }
     }
 
-    pub fn into_facts(self) -> Vec<Fact> {
-        self.facts
+    /// It was carried out.
+    pub fn applied(self, reply: Reply) -> Applied {
+        Applied { reply, facts: self.facts, touched: self.touched }
+    }
+
+    /// Keys that were put or taken away.
+    pub fn touched(&mut self, keys: Vec<Key>) {
+        self.touched.extend(keys);
     }
 
     /// Something keepers must know.

@@ -149,6 +149,7 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::BeginFence { .. }
         | Command::EndFence { .. }
         | Command::ConfirmFence { .. }
+        | Command::Kv(_)
         | Command::SayWatchdog { .. }) => write!(f, "{other:?}"),
     }
 }

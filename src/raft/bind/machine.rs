@@ -13,10 +13,12 @@ use openraft::{AsyncRuntime, OptionalSend};
 use super::types::{
     LogId, RaftSnapshot, SnapshotMeta, StoredMembers, Types, described, log_id, mark, record, stored_membership,
 };
+use crate::engine::Applied;
 use crate::engine::lease::Rules;
 use crate::raft::applied::AppliedState;
 use crate::raft::feed::Feed;
 use crate::raft::store::snapshot::{SealedSnapshot, SnapshotFiles};
+use crate::raft::watched::Watched;
 
 /// Where waiting for the disk happens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct Shared {
     pub applied: Arc<RwLock<AppliedState>>,
     /// Who follows the log.
     pub feed: Feed,
+    /// What was changed of the key/value tree lately.
+    pub watched: Watched,
     /// The lease rules that `apply` holds: all of them; simulations drop one.
     pub rules: Rules,
 }
@@ -71,8 +75,9 @@ impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
             let record = record(entry);
             let reply = {
                 let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
-                let (reply, facts) = applied.apply(&self.shared.rules, record.mark, &record.payload);
+                let Applied { reply, facts, touched } = applied.apply(&self.shared.rules, record.mark, &record.payload);
                 self.shared.feed.step(applied.state.applied, &facts);
+                self.shared.watched.touched(&applied.state, touched);
                 reply
             };
             if let Some(responder) = responder {
@@ -105,6 +110,7 @@ impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
         let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
         *applied = data.snapshot.into();
         self.shared.feed.whole();
+        self.shared.watched.replaced(applied.state.applied);
         Ok(())
     }
 

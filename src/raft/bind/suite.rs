@@ -13,7 +13,7 @@ use super::log::RaftLog;
 use super::machine::{DiskTime, Machine, Shared};
 use super::types::Types;
 use crate::engine::lease::Rules;
-use crate::engine::{ClusterId, NodeId, Profile};
+use crate::engine::{ClusterId, LogIndex, NodeId, Profile};
 use crate::raft::feed::Feed;
 use crate::raft::store::disk::RealDisk;
 use crate::raft::store::identity::{Identity, create};
@@ -21,6 +21,7 @@ use crate::raft::store::load::open;
 use crate::raft::store::redb::RedbTable;
 use crate::raft::store::sled::SledTable;
 use crate::raft::store::{Table, load};
+use crate::raft::watched::Watched;
 
 struct Bed<T, Rt>(DiskTime, PhantomData<fn() -> (T, Rt)>);
 
@@ -34,8 +35,12 @@ impl<T: Table, Rt: AsyncRuntime> StoreBuilder<Types<Rt>, RaftLog<Rt>, Machine<Rt
             DiskTime::Threads => writer.spawn_thread().unwrap(),
             DiskTime::Simulated(latency) => writer.spawn_task::<Rt>(latency),
         }
-        let shared =
-            Arc::new(Shared { applied: Arc::new(RwLock::default()), feed: Feed::default(), rules: Rules::ALL });
+        let shared = Arc::new(Shared {
+            applied: Arc::new(RwLock::default()),
+            feed: Feed::default(),
+            watched: Watched::new(LogIndex(0)),
+            rules: Rules::ALL,
+        });
         Ok((dir, RaftLog::new(log.with_any_start()), Machine::new(shared, snapshots, self.0)))
     }
 }

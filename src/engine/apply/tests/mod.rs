@@ -2,6 +2,7 @@
 
 mod cluster;
 mod fence;
+mod kv;
 mod lease;
 mod node;
 mod owner;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::fence::{FenceAction, FenceDevice, FenceOutcome};
+use crate::engine::kv::{self, Change, Compare, Condition, Guard, Key, RequestId, Test, Txn};
 use crate::engine::state::{ResourceReport, ResourceState, Watchdog};
 use crate::engine::{check, codec};
 
@@ -69,6 +70,37 @@ fn fencing() -> impl Strategy<Value = Command> {
         }),
         a_node().prop_map(|node| Command::ConfirmFence { node }),
     ]
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    (0..4u8).prop_map(|at| Key::new(["a", "a/b", "a/b/c", "b"][usize::from(at)]).unwrap())
+}
+
+fn kv() -> impl Strategy<Value = Command> {
+    let change = || {
+        prop_oneof![
+            (key(), number()).prop_map(|(key, n)| Change::Put { key, value: n.to_string().into() }),
+            key().prop_map(|key| Change::Delete { key }),
+            (key(), key()).prop_map(|(from, to)| {
+                let (from, to) = (Some(from), Some(to));
+                Change::DeleteRange { range: kv::Range::Between { from, to } }
+            }),
+        ]
+    };
+    let test = prop_oneof![
+        Just(Test::Exists),
+        Just(Test::Absent),
+        number().prop_map(|n| Test::Value(Compare::Less, n.to_string().into())),
+        number().prop_map(|n| Test::Revision(Compare::AtMost, LogIndex(n))),
+    ];
+    let guard = (package_name(), number()).prop_map(|(package, n)| Guard { package, token: Token(n) });
+    let when = prop::collection::vec((key(), test).prop_map(|(key, test)| Condition { key, test }), 0..2);
+    let changes = || prop::collection::vec(change(), 0..3);
+    (when, changes(), changes(), prop::option::of(guard), prop::option::of(0..3u8)).prop_map(
+        |(when, then, otherwise, guard, request)| {
+            Command::Kv(Txn { when, then, otherwise, guard, request: request.map(|n| RequestId(n.into())) })
+        },
+    )
 }
 
 fn nodes_and_leases() -> impl Strategy<Value = Command> {
@@ -144,7 +176,7 @@ fn owners() -> impl Strategy<Value = Command> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![nodes_and_leases(), packages(), owners(), fencing()]
+    prop_oneof![nodes_and_leases(), packages(), owners(), fencing(), kv()]
 }
 
 /// Starts from a cluster that works, so that arbitrary commands find something to change.

@@ -1,0 +1,174 @@
+//! The items by key. Copies share what is the same, so a snapshot of the state costs nothing.
+
+use std::ops::Bound;
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use super::requests::Requests;
+use super::txn::{Change, Changed, Condition, Kept, Outcome, Test, Txn, Unmet};
+use super::{Key, Range, TREE_MAX_BYTES, TXN_MAX_BYTES, TXN_STEPS_MAX, VALUE_MAX_BYTES, Value, compare};
+use crate::engine::LogIndex;
+
+/// A key's value and history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Its value.
+    pub value: Value,
+    /// The entry that made it.
+    pub created: LogIndex,
+    /// The entry that wrote it last: its revision.
+    pub revision: LogIndex,
+}
+
+/// All items.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    items: OrdMap<Key, Item>,
+    bytes: u64,
+    requests: Requests,
+}
+
+impl Tree {
+    /// A key's item.
+    pub fn get(&self, key: &Key) -> Option<&Item> {
+        self.items.get(key)
+    }
+
+    /// The items of a range, in the keys' order.
+    pub fn range<'a>(&'a self, range: &Range) -> impl Iterator<Item = (&'a Key, &'a Item)> + use<'a> {
+        let (from, to) = range.bounds();
+        // A range that ends before it begins holds nothing.
+        let some = match (&from, &to) {
+            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => from < to,
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
+        };
+        some.then(|| self.items.range::<_, str>((by_ref(&from), by_ref(&to)))).into_iter().flatten()
+    }
+
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What came of the request before, if it was carried out.
+    pub fn repeated(&self, txn: &Txn) -> Option<&Outcome> {
+        self.requests.outcome(txn.request?)
+    }
+
+    /// Carries a transaction out, all of it or nothing.
+    ///
+    /// # Errors
+    /// What makes it too large, for people.
+    pub fn carry_out(&mut self, txn: &Txn, index: LogIndex) -> Result<(Outcome, Vec<Key>), String> {
+        bounded(txn)?;
+        let unmet = txn.when.iter().enumerate().find_map(|(at, condition)| self.unmet(at, condition));
+        let changes = if unmet.is_none() { &txn.then } else { &txn.otherwise };
+        let mut next = self.clone();
+        let mut touched = Vec::new();
+        let changed: Vec<Changed> = changes.iter().map(|change| next.change(change, index, &mut touched)).collect();
+        if next.bytes > TREE_MAX_BYTES && next.bytes > self.bytes {
+            return Err(format!(
+                "the tree would hold {} bytes of keys and values; at most {TREE_MAX_BYTES} are taken. Nothing was \
+                 changed; `pkgctl kv unset` makes room",
+                next.bytes
+            ));
+        }
+        let outcome = Outcome { unmet, changed, revision: index };
+        // Where nothing was changed there is nothing that could be done twice.
+        if let Some(request) = txn.request.filter(|_| !changes.is_empty()) {
+            next.requests.remember(request, outcome.clone());
+        }
+        *self = next;
+        Ok((outcome, touched))
+    }
+
+    fn unmet(&self, at: usize, condition: &Condition) -> Option<Unmet> {
+        let item = self.items.get(&condition.key);
+        let holds = match &condition.test {
+            Test::Exists => item.is_some(),
+            Test::Absent => item.is_none(),
+            Test::Value(sign, value) => {
+                item.is_some_and(|item| sign.holds(compare::order(item.value.bytes(), value.bytes())))
+            }
+            Test::Revision(sign, revision) => sign.holds(item.map_or(LogIndex(0), |item| item.revision).cmp(revision)),
+        };
+        let kept = |item: &Item| Kept { value: item.value.clone(), revision: item.revision };
+        (!holds).then(|| Unmet { at, key: condition.key.clone(), found: item.map(kept) })
+    }
+
+    fn change(&mut self, change: &Change, index: LogIndex, touched: &mut Vec<Key>) -> Changed {
+        match change {
+            Change::Put { key, value } => {
+                touched.push(key.clone());
+                Changed::Put { replaced: self.put(key, value, index) }
+            }
+            Change::Delete { key } => Changed::Deleted { keys: u64::from(self.delete(key, touched)) },
+            Change::DeleteRange { range } => {
+                let keys: Vec<Key> = self.range(range).map(|(key, _)| key.clone()).collect();
+                Changed::Deleted { keys: keys.iter().map(|key| u64::from(self.delete(key, touched))).sum() }
+            }
+        }
+    }
+
+    fn put(&mut self, key: &Key, value: &Value, index: LogIndex) -> Option<LogIndex> {
+        let before = self.items.get(key).map(|item| (item.created, item.revision, size(key, &item.value)));
+        let created = before.map_or(index, |(created, ..)| created);
+        self.bytes += size(key, value);
+        self.bytes -= before.map_or(0, |(.., size)| size);
+        self.items.insert(key.clone(), Item { value: value.clone(), created, revision: index });
+        before.map(|(_, revision, _)| revision)
+    }
+
+    fn delete(&mut self, key: &Key, touched: &mut Vec<Key>) -> bool {
+        let Some(item) = self.items.remove(key) else { return false };
+        self.bytes -= size(key, &item.value);
+        touched.push(key.clone());
+        true
+    }
+}
+
+fn size(key: &Key, value: &Value) -> u64 {
+    (key.as_str().len() + value.bytes().len()) as u64
+}
+
+fn by_ref(bound: &Bound<String>) -> Bound<&str> {
+    match bound {
+        Bound::Included(text) => Bound::Included(text),
+        Bound::Excluded(text) => Bound::Excluded(text),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}
+
+fn bounded(txn: &Txn) -> Result<(), String> {
+    let steps = txn.when.len() + txn.then.len() + txn.otherwise.len();
+    if steps > TXN_STEPS_MAX {
+        return Err(format!("the transaction has {steps} conditions and changes; at most {TXN_STEPS_MAX} are taken"));
+    }
+    let puts = txn.then.iter().chain(&txn.otherwise).filter_map(|change| match change {
+        Change::Put { key, value } => Some((key, value)),
+        Change::Delete { .. } | Change::DeleteRange { .. } => None,
+    });
+    let mut bytes = 0;
+    for (key, value) in puts {
+        let length = value.bytes().len();
+        if length > VALUE_MAX_BYTES {
+            return Err(format!("the value of '{key}' has {length} bytes; at most {VALUE_MAX_BYTES} are taken"));
+        }
+        bytes += size(key, value);
+    }
+    if bytes > TXN_MAX_BYTES as u64 {
+        return Err(format!("the transaction puts {bytes} bytes; at most {TXN_MAX_BYTES} are taken at once"));
+    }
+    Ok(())
+}
