@@ -225,6 +225,9 @@ fn answer(scenario: &Scenario) -> String {
     for note in &plan.notes {
         writeln!(text, "! {}: {}", note.package, note.why).unwrap();
     }
+    if let Some(waits) = &plan.waits {
+        writeln!(text, "~ {}", waits.why).unwrap();
+    }
     if text.is_empty() { "nothing\n".to_owned() } else { text }
 }
 

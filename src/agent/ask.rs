@@ -17,6 +17,8 @@ pub enum Question {
         /// The keepers.
         keepers: BTreeSet<NodeId>,
     },
+    /// What does a membership change wait for? For the leader.
+    Waits,
     /// Run a fence agent that ends no machine.
     Fence(FenceAsk),
     /// End a machine, in an attempt that the log has begun.
@@ -36,6 +38,8 @@ pub enum Question {
 pub enum Answer {
     /// Those that answered, with whether each is ready.
     Reached(BTreeMap<NodeId, bool>),
+    /// What a membership change waits for, if the one who answers leads and it has lasted.
+    Waits(Option<String>),
     /// What came of running a fence agent.
     Fence(FenceSaid),
     /// It could not be found out.

@@ -10,6 +10,7 @@ use openraft::AsyncRuntime;
 
 use super::fencing::Fencer;
 use super::flights::Flights;
+use super::holdup::Holdup;
 use super::leading::Leading;
 use super::ops::Hands;
 use super::platform::Platform;
@@ -78,6 +79,8 @@ pub(super) enum Event {
         host: NodeId,
         /// What it reaches, with readiness.
         keepers: BTreeMap<NodeId, bool>,
+        /// When it was asked.
+        asked: VoterTime,
     },
     /// Keepers say which lease set they know.
     Sets(BTreeMap<NodeId, Option<crate::engine::SetId>>),
@@ -109,6 +112,8 @@ pub(super) struct Brain<P: Platform> {
     pub(super) silent: BTreeMap<SessionId, VoterTime>,
     /// Why packages that should run do not, as the planner said last.
     pub(super) notes: Vec<Note>,
+    /// What a membership change waits for, as the planner said last.
+    pub(super) holdup: Holdup,
     pub(super) flights: Flights,
     pub(super) fencer: Fencer<P>,
     /// Nodes that this agent is fencing as leader.
@@ -145,6 +150,7 @@ impl<P: Platform> Brain<P> {
             rules: parts.rules,
             silent: BTreeMap::new(),
             notes: Vec::new(),
+            holdup: Holdup::default(),
             flights: Flights::default(),
             fencer,
             fencing: BTreeSet::new(),
@@ -189,7 +195,7 @@ impl<P: Platform> Brain<P> {
             Event::Opened { package, resource, token, settled } => self.opened(&package, resource, token, settled),
             Event::Reported(package) => self.reported(&package),
             Event::Landed { key, well } => self.flights.landed(&key, well, self.platform.now()),
-            Event::Reached { host, keepers } => self.reached(host, &keepers),
+            Event::Reached { host, keepers, asked } => self.reached(host, keepers, asked),
             Event::Sets(sets) => self.sets_known(&sets),
             Event::FenceEnded(node) => drop(self.fencing.remove(&node)),
         }
@@ -346,7 +352,7 @@ impl<P: Platform> Brain<P> {
             lease: keeper.map(|k| k.lease.clone()).unwrap_or_default(),
             silent: self.silent.keys().copied().collect(),
         };
-        self.view.set(Published { local, notes: self.notes.clone() });
+        self.view.set(Published { local, notes: self.notes.clone(), waits: self.holdup.shown() });
     }
 
     /// The keeper's session, if it is good to act under.

@@ -4,22 +4,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Agent;
+use super::ask::{Answer, Question};
 use super::platform::Platform;
 use crate::api::door::{Door, DoorError, TokenOffer};
 use crate::api::local::Local;
 use crate::engine::command::Entry;
 use crate::engine::fence::call::{FenceAsk, FenceSaid};
 use crate::engine::planner::Note;
-use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis};
+use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis, codec};
 use crate::net::identity::credentials::fingerprint_pem;
 use crate::net::token::JoinToken;
 use crate::package::{NodeName, PackageName};
+use crate::raft::peers::{PeerCall, Peers};
 use crate::raft::{ProposeError, RaftStatus};
 
 /// How long a change may look for a leader before its asker is told.
 const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
 /// How long a read may look for a leader that can prove itself; an election ends well within it.
 const READ_WITHIN: Duration = Duration::from_secs(3);
+/// How long the leader may take to say what a change waits for; without its word the rest of the status is told.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
 /// How long a join token is good, in seconds.
 const TOKEN_VALID_S: u64 = 3600;
 
@@ -67,6 +71,21 @@ impl<P: Platform> Door for Agent<P> {
 
     fn notes(&self) -> Vec<Note> {
         self.view.get().notes
+    }
+
+    async fn change_waits(&self) -> Option<String> {
+        let changing = self.consensus.read(State::members_change);
+        match self.consensus.status().leader.filter(|_| changing)? {
+            (leader, _) if leader == self.me => self.view.get().waits,
+            (leader, address) => {
+                let body = codec::encode(&Question::Waits);
+                let said = self.peers.call(leader, address, PeerCall::Ask, body, ASK_WITHIN).await.ok()?;
+                match codec::decode(&said).ok()? {
+                    Answer::Waits(why) => why,
+                    Answer::Reached(_) | Answer::Fence(_) | Answer::No { .. } => None,
+                }
+            }
+        }
     }
 
     fn new_token(&self) -> Result<TokenOffer, DoorError> {

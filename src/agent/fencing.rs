@@ -129,7 +129,9 @@ impl<P: Platform> Fencer<P> {
             match self.ask(executor, &Question::EndNode { node, action, begun }, within).await {
                 Ok(Answer::Fence(said)) => said,
                 Ok(Answer::No { why }) | Err(why) => FenceSaid::Failed { why },
-                Ok(Answer::Reached(_)) => FenceSaid::Failed { why: "it answered another question".to_owned() },
+                Ok(Answer::Reached(_) | Answer::Waits(_)) => {
+                    FenceSaid::Failed { why: "it answered another question".to_owned() }
+                }
             }
         };
         match answer {
@@ -207,7 +209,9 @@ impl<P: Platform> Fencer<P> {
         match self.ask(member, &Question::Fence(ask), within).await {
             Ok(Answer::Fence(said)) => said,
             Ok(Answer::No { why }) | Err(why) => FenceSaid::Failed { why },
-            Ok(Answer::Reached(_)) => FenceSaid::Failed { why: "it answered another question".to_owned() },
+            Ok(Answer::Reached(_) | Answer::Waits(_)) => {
+                FenceSaid::Failed { why: "it answered another question".to_owned() }
+            }
         }
     }
 

@@ -8,12 +8,13 @@ use std::net::SocketAddr;
 
 use super::ask::{Answer, Question};
 use super::brain::{Brain, Event};
+use super::holdup::Holdup;
 use super::platform::Platform;
 use super::spawn;
 use crate::engine::codec;
-use crate::engine::lease::{Collector, Retirement};
+use crate::engine::lease::{Collector, Reach, Retirement};
 use crate::engine::planner::{self, Agreement, Observations, Step};
-use crate::engine::{Incarnation, NodeId, SessionId, SetId, VoterTime};
+use crate::engine::{Command, Incarnation, NodeId, SessionId, SetId, VoterTime};
 use crate::keeper::protocol::{Op, Outcome, ToKeeper};
 use crate::package::Millis;
 use crate::raft::peers::{PeerCall, Peers};
@@ -34,9 +35,7 @@ pub(super) struct Leading {
     term: u64,
     collectors: BTreeMap<SessionId, Collector>,
     retirement: Option<Retirement>,
-    asked: BTreeSet<NodeId>,
-    ready: BTreeSet<NodeId>,
-    reach: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    reach: Reach,
 }
 
 impl<P: Platform> Brain<P> {
@@ -61,10 +60,10 @@ impl<P: Platform> Brain<P> {
         }
     }
 
-    pub(super) fn reached(&mut self, host: NodeId, keepers: &BTreeMap<NodeId, bool>) {
-        let Some(leading) = self.leading.as_mut() else { return };
-        leading.reach.insert(host, keepers.keys().copied().collect());
-        leading.ready.extend(keepers.iter().filter(|(_, ready)| **ready).map(|(id, _)| *id));
+    pub(super) fn reached(&mut self, host: NodeId, keepers: BTreeMap<NodeId, bool>, asked: VoterTime) {
+        if let Some(leading) = self.leading.as_mut() {
+            leading.reach.heard(host, keepers, asked);
+        }
     }
 
     pub(super) fn sets_known(&mut self, sets: &BTreeMap<NodeId, Option<SetId>>) {
@@ -92,6 +91,15 @@ impl<P: Platform> Brain<P> {
         let seen = self.observe(&status, now);
         let plan = self.consensus.read(|state| planner::plan(state, &seen));
         self.notes = plan.notes;
+        if let Some(why) = self.holdup.take(plan.waits, now) {
+            tracing::warn!("a change of the members waits: {why}");
+        }
+        // Words about one set are no words about the next, which others may have died before.
+        if !plan.decisions.iter().any(|decision| is_about_next_set(&decision.step))
+            && let Some(leading) = self.leading.as_mut()
+        {
+            leading.reach = Reach::default();
+        }
         for decision in plan.decisions {
             self.take_step(decision.step, &decision.why, now);
         }
@@ -122,6 +130,7 @@ impl<P: Platform> Brain<P> {
     fn resign(&mut self) {
         let Some(leading) = self.leading.take() else { return };
         self.notes.clear();
+        self.holdup = Holdup::default();
         leading.collectors.into_keys().for_each(|session| self.tell_keeper(ToKeeper::Abandon { session }));
     }
 
@@ -145,6 +154,7 @@ impl<P: Platform> Brain<P> {
         let me = self.me;
         let at_it = self.flights.is_under_way(RAFT_CHANGE);
         let Some(leading) = self.leading.as_mut() else { return Observations::default() };
+        leading.reach.forget_old(now);
         let last = status.last_log.unwrap_or_default().0;
         let matched = |id: &NodeId| status.peers.get(id).and_then(|peer| peer.matched);
         let near = |id: &&NodeId| matched(id).is_some_and(|at| at.0 + PROMOTE_LAG >= last);
@@ -157,8 +167,8 @@ impl<P: Platform> Brain<P> {
             caught_up: status.learners.iter().filter(near).copied().collect(),
             raft_changing: status.changing,
             raft_half_changed: status.changing && !at_it,
-            ready: leading.ready.clone(),
-            reach: leading.reach.clone(),
+            ready: leading.reach.ready(),
+            reach: leading.reach.reached(),
             me: Some(me),
             fencing: self.fencing.clone(),
             retirable: leading.retirement.as_mut().and_then(|r| r.due(state, now).then(|| r.old())),
@@ -221,11 +231,6 @@ impl<P: Platform> Brain<P> {
     }
 
     fn ask_reach(&mut self, members: &BTreeSet<NodeId>, hosts: BTreeSet<NodeId>) {
-        if let Some(leading) = self.leading.as_mut().filter(|l| l.asked != *members) {
-            leading.asked = members.clone();
-            leading.ready.clear();
-            leading.reach.clear();
-        }
         for host in hosts {
             let key = format!("ask {host} whom it reaches");
             if self.flights.take_off(&key, self.platform.now()) {
@@ -236,6 +241,7 @@ impl<P: Platform> Brain<P> {
 
     fn ask_one(&self, key: String, host: NodeId, keepers: BTreeSet<NodeId>) {
         let address = self.consensus.read(|s| s.nodes.get(&host).map(|n| n.address));
+        let asked = self.platform.now();
         let (hands, peers, back, mine) =
             (self.hands.clone(), self.peers.clone(), self.to_self.clone(), host == self.me);
         spawn::<P>(async move {
@@ -252,7 +258,7 @@ impl<P: Platform> Brain<P> {
                 Some(address) => ask_other::<P>(&peers, host, address, keepers).await,
             };
             if let Some(keepers) = reached {
-                let _ = back.send(Event::Reached { host, keepers }).await;
+                let _ = back.send(Event::Reached { host, keepers, asked }).await;
             }
             // Held back for a moment even when it went well: the answer, not haste, decides what is asked next.
             let _ = back.send(Event::Landed { key, well: false }).await;
@@ -279,6 +285,11 @@ impl<P: Platform> Brain<P> {
     }
 }
 
+/// Whether a lease set is to be added, or asked about.
+fn is_about_next_set(step: &Step) -> bool {
+    matches!(step, Step::AskReach { .. } | Step::Propose(Command::AddLeaseSet { .. }))
+}
+
 enum RaftChange {
     Learner(NodeId, SocketAddr),
     Voter(NodeId),
@@ -301,7 +312,7 @@ async fn ask_other<P: Platform>(
     let bytes = peers.call(host, address, PeerCall::Ask, body, ASK_WITHIN).await.ok()?;
     match codec::decode(&bytes).ok()? {
         Answer::Reached(reached) => Some(reached),
-        Answer::Fence(_) => None,
+        Answer::Fence(_) | Answer::Waits(_) => None,
         Answer::No { why } => {
             tracing::debug!(%host, why, "did not say whom it reaches");
             None

@@ -3,6 +3,7 @@
 //! - [`platform`]: what an agent needs of the world around it.
 //! - `brain`: the one loop; `life`, `runner`, `leading` are its parts for the keeper, for packages, and for the leader.
 //! - `flights`: what is under way, one at a time per key; `ops`: operations of the keeper and their answers.
+//! - `holdup`: what a membership change waits for.
 //! - `fencing`: fence agents, run here or on other members.
 //! - [`ask`]: questions between agents; `view`: what the loop publishes; `door`: how routes reach all of it.
 
@@ -13,6 +14,7 @@ mod brain;
 mod door;
 mod fencing;
 mod flights;
+mod holdup;
 mod leading;
 mod life;
 mod ops;
@@ -75,6 +77,7 @@ pub struct Agent<P: Platform> {
     view: LocalView,
     hands: Hands<P>,
     fencer: Fencer<P>,
+    peers: P::Peers,
 }
 
 impl<P: Platform> Clone for Agent<P> {
@@ -88,6 +91,7 @@ impl<P: Platform> Clone for Agent<P> {
             view: self.view.clone(),
             hands: self.hands.clone(),
             fencer: self.fencer.clone(),
+            peers: self.peers.clone(),
         }
     }
 }
@@ -111,6 +115,7 @@ impl<P: Platform> Agent<P> {
                 peers: parts.peers.clone(),
                 consensus: parts.consensus.clone(),
             },
+            peers: parts.peers.clone(),
         };
         let from_keeper = parts.keeper.from.clone();
         let mut changes = parts.consensus.changes();
@@ -141,6 +146,7 @@ impl<P: Platform> Agent<P> {
     pub async fn answer(&self, body: &[u8]) -> Vec<u8> {
         let answer = match codec::decode(body) {
             Ok(Question::Reach { keepers }) => self.reach(keepers.into_iter().collect()).await,
+            Ok(Question::Waits) => Answer::Waits(self.view.get().waits),
             Ok(Question::Fence(ask)) => Answer::Fence(self.fencer.answer(ask).await),
             Ok(Question::EndNode { node, action, begun }) => {
                 Answer::Fence(self.fencer.end_here(node, action, begun).await)

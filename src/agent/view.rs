@@ -12,6 +12,8 @@ pub(super) struct Published {
     pub(super) local: Local,
     /// Why packages that should run do not; only while this node leads.
     pub(super) notes: Vec<Note>,
+    /// What a membership change waits for; only while this node leads.
+    pub(super) waits: Option<String>,
 }
 
 /// The published copy.

@@ -72,6 +72,10 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// Why packages that should run do not, in the planner's words; empty on a node that does not lead.
     fn notes(&self) -> Vec<Note>;
 
+    /// What a membership change under way waits for and what to do, by the leader's word; none when nothing has waited
+    /// for long, or the leader could not be asked.
+    fn change_waits(&self) -> impl Future<Output = Option<String>> + Send;
+
     /// A new join token for this cluster.
     ///
     /// # Errors

@@ -49,6 +49,9 @@ pub struct ClusterStatus {
     pub survives: usize,
     /// Whether an older lease set is being retired.
     pub lease_sets_changing: bool,
+    /// What a membership change under way waits for and what to do, once it has waited for a while.
+    #[serde(default)]
+    pub change_waits: Option<String>,
     /// What is not right, for people: a sentence each.
     pub warnings: Vec<String>,
     /// Every member.

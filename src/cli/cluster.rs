@@ -136,12 +136,19 @@ fn lapsing(status: Option<&Status>, name: &NodeName) -> Look {
 
 fn removing(status: Option<&Status>, name: &NodeName) -> Look {
     let Some(node) = node_named(status, name).filter(|n| n.leaving) else { return (None, true) };
+    let waits = status.map(waits).unwrap_or_default();
     let step = match (node.lease_voter, node.voter) {
         (true, _) => "the lease set without it is being prepared",
         (false, true) => "the lease set with it is being retired",
         (false, false) => "it has no vote any more",
     };
-    (Some(step.to_owned()), false)
+    (Some(format!("{step}{waits}")), false)
+}
+
+/// What the change waits for, if it has waited for a while, to go on a step's line.
+fn waits(status: &Status) -> String {
+    let waits = status.cluster.as_ref().and_then(|cluster| cluster.change_waits.as_ref());
+    waits.map(|why| format!("; {why}")).unwrap_or_default()
 }
 
 /// Waits until this node votes, and the lease set before it is retired; shows each step.
@@ -159,7 +166,8 @@ async fn wait_for_vote(client: &Client, out: &Out) -> Result<(), Failed> {
 fn joining(status: Option<&Status>) -> Look {
     let step = status.map_or("starting".to_owned(), step_of);
     let votes = step == VOTES;
-    (Some(step), votes)
+    let waits = status.filter(|_| !votes).map(waits).unwrap_or_default();
+    (Some(format!("{step}{waits}")), votes)
 }
 
 const VOTES: &str = "a voter with a lease";

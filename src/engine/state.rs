@@ -77,6 +77,13 @@ impl State {
         self.nodes.contains_key(&node) || node.0 > self.applied.0
     }
 
+    /// Whether a membership change is under way: somebody joins or leaves, or the lease set has yet to follow the voters.
+    pub fn members_change(&self) -> bool {
+        let mut sets = self.lease_sets.values();
+        let settled = sets.next() == Some(&self.raft_voters) && sets.next().is_none();
+        !settled || !self.leaving.is_empty() || self.nodes.keys().any(|id| !self.raft_voters.contains(id))
+    }
+
     /// Nodes with a live session that is not among the silent ones.
     pub fn present(&self, silent: &BTreeSet<SessionId>) -> BTreeSet<NodeId> {
         self.sessions.iter().filter(|(id, _)| !silent.contains(id)).map(|(_, session)| session.node).collect()

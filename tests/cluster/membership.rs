@@ -24,6 +24,41 @@ fn growing_from_one_node_to_three_disturbs_nothing() {
 }
 
 #[test]
+fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_for_is_told() {
+    let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4", "n5"]) else { return };
+    ["n2", "n3", "n4", "n5"].into_iter().for_each(|node| bench.join(node));
+    for node in ["n4", "n5"] {
+        bench.lab.power_off(node).unwrap();
+    }
+    let members = || bench.cluster()["cluster"]["nodes"].as_array().cloned().unwrap_or_default();
+    let down = |name: &str| members().iter().any(|n| n["name"] == name && n["session"].is_null());
+    bench.until("both are known to be down", || down("n4") && down("n5"));
+
+    // Of the four that stay, three must be ready, and one of these is frozen.
+    let frozen = bench.freeze_role("n3", "keeper");
+    bench.ctl("n1", &["cluster", "remove", "n5", "--no-wait"]);
+    let told = "of its members 2 are ready to promise leases, and 3 must be: bring at least 1 of n3, n4 back";
+    for node in ["n1", "n2", "n3"] {
+        bench.until("every node says what is waited for", || bench.ctl(node, &["cluster", "status"]).contains(told));
+    }
+    let waits = bench.cluster()["cluster"]["change_waits"].as_str().unwrap_or_default().to_owned();
+    assert!(waits.contains(told), "{waits}");
+    bench.until("a leader's log says it", || {
+        ["n1", "n2", "n3"].iter().any(|node| bench.lab.console(node).contains(told))
+    });
+
+    // It goes on without n4, which stays lost, and is given up next.
+    frozen.iter().for_each(|process| assert!(process.send(Signal::SIGCONT).unwrap()));
+    for lost in ["n5", "n4"] {
+        let said = bench.ctl("n2", &["cluster", "remove", lost]);
+        assert!(said.contains("is removed"), "{said}");
+    }
+    bench.until("three are left and survive a failure", || {
+        members().len() == 3 && bench.ctl("n1", &["status"]).contains("survives 1 failure")
+    });
+}
+
+#[test]
 fn a_leader_that_joined_late_takes_in_a_node_that_has_nothing_yet() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4"]) else { return };
     for node in ["n2", "n3"] {

@@ -25,9 +25,9 @@ const WAIT_MAX_MS: u64 = 60_000;
 /// `GET /v1/status`: linearizable when a leader can be asked, this node's copy, and marked so, when not.
 pub async fn status<D: Door>(State(door): State<D>) -> Json<Status> {
     let stale = door.linearize().await.is_err();
-    let (local, raft, notes) = (door.local(), door.raft(), door.notes());
+    let (local, raft, notes, waits) = (door.local(), door.raft(), door.notes(), door.change_waits().await);
     let answer = door.read(|state| Status {
-        cluster: state.cluster.as_ref().map(|cluster| cluster_status(state, cluster, &raft, &local)),
+        cluster: state.cluster.as_ref().map(|cluster| cluster_status(state, cluster, &raft, &local, waits.clone())),
         local: local.clone(),
         node: door.node_name(),
         applied: state.applied,
@@ -47,7 +47,14 @@ fn view(state: &ClusterState, name: &PackageName, notes: &[Note]) -> Option<Pack
     Some(view)
 }
 
-fn cluster_status(state: &ClusterState, cluster: &Cluster, raft: &RaftStatus, local: &Local) -> ClusterStatus {
+fn cluster_status(
+    state: &ClusterState,
+    cluster: &Cluster,
+    raft: &RaftStatus,
+    local: &Local,
+    waits: Option<String>,
+) -> ClusterStatus {
+    let told = waits.iter().map(|why| format!("a change of the members waits: {why}"));
     ClusterStatus {
         id: cluster.id,
         name: cluster.name.clone(),
@@ -56,7 +63,8 @@ fn cluster_status(state: &ClusterState, cluster: &Cluster, raft: &RaftStatus, lo
         term: raft.term,
         survives: there(state, local).len().saturating_sub(majority(state.raft_voters.len())),
         lease_sets_changing: state.lease_sets.len() > 1,
-        warnings: warnings(state, raft, local),
+        warnings: warnings(state, raft, local).into_iter().chain(told).collect(),
+        change_waits: waits,
         nodes: state.nodes.iter().map(|(id, node)| node_status(state, *id, node, local)).collect(),
     }
 }

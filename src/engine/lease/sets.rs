@@ -1,35 +1,10 @@
-//! Before a lease set is added (rule 14) and before an old one is retired (rule 17): the proposer's waits, which no
-//! place in the log can check.
+//! Before an old lease set is retired (rule 17): the proposer's wait, which no place in the log can check.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Rule, Rules, majority};
 use crate::engine::{NodeId, SetId, State, VoterTime};
 use crate::package::Millis;
-
-/// Rule 14: a new lease set is proposed only when its members are ready and every host with a live session says that
-/// it reaches a majority of it.
-///
-/// # Errors
-/// The sentence that says what is missing.
-pub fn may_add(
-    state: &State,
-    members: &BTreeSet<NodeId>,
-    ready: &BTreeSet<NodeId>,
-    reach: &BTreeMap<NodeId, BTreeSet<NodeId>>,
-) -> Result<(), String> {
-    if let Some(member) = members.iter().find(|id| !state.voter_lives.contains_key(id) || !ready.contains(id)) {
-        return Err(format!("the keeper of {} is not ready to promise leases", state.name_of(*member)));
-    }
-    let needed = majority(members.len());
-    for host in state.sessions.values().map(|session| session.node).collect::<BTreeSet<_>>() {
-        let reached = reach.get(&host).map_or(0, |of| of.intersection(members).count());
-        if reached < needed {
-            return Err(format!("{} reaches {reached} of the members, and needs {needed}", state.name_of(host)));
-        }
-    }
-    Ok(())
-}
 
 /// The wait before an old lease set is retired (rule 17): a majority of its keepers have confirmed a newer one to this
 /// leader itself, and then the longest lease time has passed. A new leader starts over with a new value.
@@ -95,6 +70,8 @@ impl Retirement {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::engine::state::{Session, VoterLife};
     use crate::engine::{Incarnation, Nonce, SessionId};
@@ -154,19 +131,5 @@ mod tests {
         let mut r = retirement();
         [1, 2].into_iter().for_each(|id| r.confirm(NodeId(id), SetId(8), at(0)));
         assert!(!r.due(&State::default(), at(9000)));
-    }
-
-    #[test]
-    fn a_lease_set_is_added_when_its_members_are_ready_and_every_host_reaches_a_majority() {
-        let state = state(&[400, 400]);
-        let members = nodes(&[2, 3, 4]);
-        let reach = |one: &[u64]| BTreeMap::from([(NodeId(1), nodes(one)), (NodeId(2), nodes(&[2, 3]))]);
-        let ready = nodes(&[2, 3, 4]);
-        assert_eq!(may_add(&state, &members, &ready, &reach(&[3, 4])), Ok(()));
-        let why = may_add(&state, &members, &nodes(&[2, 3]), &reach(&[3, 4])).unwrap_err();
-        assert_eq!(why, "the keeper of node 4 is not ready to promise leases");
-        let why = may_add(&state, &members, &ready, &reach(&[1, 4])).unwrap_err();
-        assert_eq!(why, "node 1 reaches 1 of the members, and needs 2");
-        assert!(may_add(&state, &members, &ready, &BTreeMap::new()).is_err());
     }
 }

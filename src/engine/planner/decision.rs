@@ -15,6 +15,28 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// What is not done, for `why` and `status`.
     pub notes: Vec<Note>,
+    /// What a membership change under way waits for.
+    pub waits: Option<Waits>,
+}
+
+/// What a membership change under way waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// Its step.
+    pub step: ChangeStep,
+    /// The sentence for people: what is missing and what to do.
+    pub why: String,
+}
+
+/// The steps of a membership change that may have to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeStep {
+    /// Raft's own change of members.
+    Raft,
+    /// The next lease set (rule 14).
+    Add,
+    /// The end of the one before (rule 17).
+    Retire,
 }
 
 /// One decision.

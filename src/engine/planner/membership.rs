@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Decision, Observations, Plan, Step};
+use super::{ChangeStep, Decision, Observations, Plan, Step, Waits};
 use crate::engine::lease::may_add;
 use crate::engine::{Command, NodeId, SetId, State};
 
@@ -21,8 +21,40 @@ pub(super) fn follow(state: &State, seen: &Observations, plan: &mut Plan) {
         Sets::Current => remove(state, seen).or_else(|| grow(state, seen)),
         Sets::Behind => next_set(state, seen),
     };
+    plan.waits = waits(state, seen);
     plan.decisions.extend(step);
     plan.decisions.extend(add_learners(state, seen));
+}
+
+/// What a change under way waits for, as an operator must know it if it lasts.
+fn waits(state: &State, seen: &Observations) -> Option<Waits> {
+    let names = |of: &BTreeSet<NodeId>| of.iter().map(|id| state.name_of(*id)).collect::<Vec<_>>().join(", ");
+    let (step, why) = match lease_sets(state) {
+        Sets::Two { old, .. } if seen.retirable != Some(old) => {
+            let keepers = state.lease_sets.get(&old).map(names).unwrap_or_default();
+            let why = format!(
+                "the lease set before ({keepers}) is retired when a majority of its keepers has known the newer one for \
+                 the longest lease time: see that these run and that udp is open between them"
+            );
+            (ChangeStep::Retire, why)
+        }
+        Sets::Two { .. } => return None,
+        Sets::Current | Sets::Behind if seen.raft_changing => {
+            let why = format!(
+                "Raft's own change of members is being committed, by a majority of the voters ({}) before and after it: \
+                 see that their agents run and that tcp is open between them",
+                names(&state.raft_voters)
+            );
+            (ChangeStep::Raft, why)
+        }
+        Sets::Current => return None,
+        Sets::Behind => {
+            let members = &staying(state);
+            let missing = may_add(state, members, &seen.ready, &seen.reach).err().filter(|_| !members.is_empty())?;
+            (ChangeStep::Add, format!("the next lease set ({}) must wait: {missing}", names(members)))
+        }
+    };
+    Some(Waits { step, why })
 }
 
 enum Sets {
@@ -90,8 +122,7 @@ fn retire(state: &State, seen: &Observations, old: SetId, newer: SetId) -> Decis
     Decision { step: Step::Confirm { old, newer, keepers }, why }
 }
 
-/// Rule 14: a node that joins votes in Raft first; then a lease set, when its members are ready and the hosts reach a
-/// majority of it.
+/// Rule 14: a node that joins votes in Raft first; then a lease set, when it could work.
 fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
     let members = &staying(state);
     if seen.raft_changing || members.is_empty() {
@@ -99,15 +130,16 @@ fn next_set(state: &State, seen: &Observations) -> Option<Decision> {
     }
     match may_add(state, members, &seen.ready, &seen.reach) {
         Ok(()) => {
-            let why = "lease sets follow Raft's voters; its members are ready and every host reaches a majority";
+            let why =
+                "lease sets follow Raft's voters; who is new in it is ready, and every host reaches a ready majority";
             let after = state.lease_sets.last_key_value().map(|(id, _)| *id);
             let command = Command::AddLeaseSet { members: members.clone(), after };
             Some(Decision { step: Step::Propose(command), why: why.to_owned() })
         }
-        Err(missing) => {
+        Err(_) => {
             // Members are asked too: in a new cluster no host has a session yet, and somebody must find them ready.
             let hosts = state.sessions.values().map(|s| s.node).chain(members.iter().copied()).collect();
-            let why = format!("the next lease set must wait: {missing}");
+            let why = "the next lease set must wait until it is known to work".to_owned();
             Some(Decision { step: Step::AskReach { members: members.clone(), hosts }, why })
         }
     }

@@ -12,7 +12,7 @@ mod fencing;
 mod membership;
 mod packages;
 
-pub use decision::{Decision, Note, Plan, Step};
+pub use decision::{ChangeStep, Decision, Note, Plan, Step, Waits};
 
 use std::collections::{BTreeMap, BTreeSet};
 

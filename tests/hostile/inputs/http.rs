@@ -85,6 +85,10 @@ impl Door for Lone {
         NodeName::new("n1").expect("it is a name")
     }
 
+    async fn change_waits(&self) -> Option<String> {
+        None
+    }
+
     fn notes(&self) -> Vec<Note> {
         Vec::new()
     }
