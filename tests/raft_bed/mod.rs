@@ -16,7 +16,9 @@ use pkgctl::engine::command::{Command, Entry, NewNode};
 use pkgctl::engine::state::Cluster;
 use pkgctl::engine::{ClusterId, FOUNDER, LogIndex, NodeId, Profile, State, WallMillis};
 use pkgctl::raft::store::disk::{Disk, Part, RealDisk};
-use pkgctl::raft::{Committed, Consensus, DiskTime, Identity, Options, PeerCall, PeerError, Peers, ProposeError};
+use pkgctl::raft::{
+    Committed, Consensus, DiskTime, Identity, MembersError, Options, PeerCall, PeerError, Peers, ProposeError,
+};
 
 pub const CLUSTER: ClusterId = ClusterId(0xbed);
 /// Long enough for any loaded machine; nothing here asserts how fast something is.
@@ -273,15 +275,31 @@ impl<Rt: AsyncRuntime> Bed<Rt> {
     /// Adds a node as learner, then voter.
     pub async fn join(&self, id: NodeId) -> Node<Rt> {
         let node = self.make(id).await;
-        let leader = self.leader().await;
-        leader.add_learner(id, address_of(id)).await.unwrap();
+        self.through_the_leader(async |leader: Node<Rt>| leader.add_learner(id, address_of(id)).await).await;
         self.eventually("the learner has caught up", || {
-            let status = leader.status();
-            status.peers.get(&id).is_some_and(|peer| peer.matched == status.last_log)
+            let caught_up = |status: &pkgctl::raft::RaftStatus| {
+                status.peers.get(&id).is_some_and(|peer| peer.matched == status.last_log)
+            };
+            self.statuses().iter().any(caught_up)
         })
         .await;
-        leader.promote(id).await.unwrap();
+        self.through_the_leader(async |leader: Node<Rt>| leader.promote(id).await).await;
         node
+    }
+
+    /// Changes members through whoever leads: on a busy machine that may change at any time.
+    async fn through_the_leader(&self, change: impl AsyncFn(Node<Rt>) -> Result<LogIndex, MembersError>) {
+        let deadline = Rt::Instant::now() + PATIENCE;
+        loop {
+            match change(self.leader().await).await {
+                Ok(_) => return,
+                Err(e @ (MembersError::NotLeader { .. } | MembersError::Busy | MembersError::Behind { .. })) => {
+                    assert!(Rt::Instant::now() < deadline, "{e}: {:#?}", self.statuses());
+                    Rt::sleep(Duration::from_millis(20)).await;
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
     }
 
     /// A cluster of that many voters.
