@@ -225,6 +225,11 @@ impl Places {
         self.run_dir().join("keeper.sock")
     }
 
+    /// Every directory of pkgctl's own, which nothing may be mounted over.
+    pub fn own_dirs(&self) -> Vec<PathBuf> {
+        vec![self.state_dir(), self.run_dir(), self.log_dir(), self.root.join("etc/pkgctl")]
+    }
+
     /// Logs.
     pub fn log_dir(&self) -> PathBuf {
         self.root.join("var/log/pkgctl")

@@ -270,6 +270,50 @@ fn a_full_run_directory_holds_nothing_it_fails_starts_and_keeps_no_filesystem_mo
 }
 
 #[test]
+fn a_device_or_mount_point_of_another_package_is_refused_whatever_its_name_and_stays_untouched() {
+    scene("a_device_or_mount_point_of_another_package_is_refused_whatever_its_name_and_stays_untouched", |_| {
+        let Some((mut b, disk, place)) = mounted(Root::Shared, "aliases") else { return };
+        let second = Disk::in_a_file().unwrap();
+        let device_alias = disk.path("device").display().to_string();
+        std::os::unix::fs::symlink(&disk.device, &device_alias).unwrap();
+        let mount_alias = disk.path("alias");
+        std::os::unix::fs::symlink(disk.path("srv"), &mount_alias).unwrap();
+        let with = |disk: &Disk, device: &str, mount: &Path| match disk.filesystem() {
+            Storage::Filesystem(filesystem) => Storage::Filesystem(pkgctl::package::FilesystemResource {
+                device: device.to_owned(),
+                mount: mount.display().to_string(),
+                ..filesystem
+            }),
+            Storage::Lun(_) => unreachable!("it is a filesystem"),
+        };
+        let own = b.keeper.places.run_dir().join("x");
+        let other = |token| Place { package: PackageName::new("other").unwrap(), token: Token(token), ..place.clone() };
+        let cases = [
+            (with(&second, &second.device, &mount_alias.join("x")), "where package 'p' has a filesystem"),
+            (with(&second, &second.device, &mount_alias.join("x/below")), "where package 'p' has a filesystem"),
+            (with(&second, &second.device, &own), "pkgctl itself needs"),
+        ];
+        for (token, (storage, words)) in (TOKEN + 1..).zip(cases) {
+            let why = failed(start(&mut b, &other(token), storage));
+            assert!(why.contains(words), "{why}");
+            assert!(second.is_free());
+            let given_back = Op::Release { package: other(token).package, token: Token(token) };
+            assert_eq!(b.agent.ask(given_back), Outcome::Ok, "it may go elsewhere");
+        }
+        // Under both names at once: its undoing must not take the other's mount away.
+        let late = other(TOKEN + 9);
+        let why = failed(start(&mut b, &late, with(&disk, &device_alias, &mount_alias.join("x"))));
+        assert!(why.contains("of package 'p'") && why.contains(&device_alias), "{why}");
+        assert_eq!(disk.mounts(), 1);
+        let release = Op::Release { package: late.package.clone(), token: late.token };
+        assert!(matches!(b.agent.ask(release.clone()), Outcome::Refused { .. }), "no other node may get it meanwhile");
+        assert_eq!(stop(&mut b, &place), Outcome::Ok);
+        assert!(disk.is_free());
+        eventually("the end of the other", || matches!(b.agent.ask(release.clone()), Outcome::Ok).then_some(()));
+    });
+}
+
+#[test]
 fn a_device_without_reservations_is_no_lun() {
     scene("a_device_without_reservations_is_no_lun", |_| {
         let Some(disk) = Disk::make(Root::Shared, "no lun") else { return };

@@ -1,5 +1,6 @@
 //! Block devices: their numbers, whether anything claims them, what is stacked on them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -43,6 +44,22 @@ pub fn number(path: &Path) -> io::Result<DeviceNumber> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a block device"));
     }
     Ok(DeviceNumber { major: major(file.rdev()), minor: minor(file.rdev()) })
+}
+
+/// A device and every one that it lies on: the disk of a partition, what a map or an array is made of.
+pub fn beneath(number: DeviceNumber) -> BTreeSet<DeviceNumber> {
+    let (mut found, mut to_see) = (BTreeSet::new(), vec![number]);
+    while let Some(number) = to_see.pop() {
+        if !found.insert(number) {
+            continue;
+        }
+        let Ok(dir) = fs::canonicalize(format!("/sys/dev/block/{number}")) else { continue };
+        let slaves = fs::read_dir(dir.join("slaves")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let disk = dir.parent().filter(|_| dir.join("partition").exists()).map(Path::to_owned);
+        let read = |dir: PathBuf| fs::read_to_string(dir.join("dev")).ok()?.trim().parse::<DeviceNumber>().ok();
+        to_see.extend(slaves.chain(disk).filter_map(read));
+    }
+    found
 }
 
 /// Whether nothing on this node claims a device: no mount, no map or array on top of it, no other exclusive opener.

@@ -1,4 +1,4 @@
-//! What two packages cannot both have: the same floating address, device or mount point.
+//! What two packages cannot both have: the same floating address or device, the same mount point or one below the other's.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,6 +21,7 @@ impl Claim {
     fn clashes(&self, other: &Claim) -> bool {
         match (self, other) {
             (Claim::Device(one), Claim::Device(other)) => overlap(one, other),
+            (Claim::Mount(one), Claim::Mount(other)) => nest(one, other),
             (Claim::Address(_) | Claim::Mount(_) | Claim::Device(_), _) => self == other,
         }
     }
@@ -47,8 +48,8 @@ impl fmt::Display for Claim {
 /// answers, and a filesystem mounted twice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{claim} of resource '{resource}' is the {} of '{other_resource}' in package '{other}' already: \
-     give one of them another {}, or delete the package that has it", claim.word(), claim.word()
+    "{claim} of resource '{resource}' {} '{other_resource}' in package '{other}' already: \
+     give one of them another {}, or delete the package that has it", self.relation(), self.remedy()
 )]
 pub struct Conflict {
     /// What is claimed twice.
@@ -59,6 +60,40 @@ pub struct Conflict {
     pub other: PackageName,
     /// Its resource.
     pub other_resource: ResourceName,
+    /// What that claims; for most claims the same.
+    pub taken: Claim,
+}
+
+impl Conflict {
+    fn relation(&self) -> String {
+        let (claim, taken, word) = (&self.claim, &self.taken, self.claim.word());
+        if !self.is_nested() {
+            return format!("is the {word} of");
+        }
+        let side = if claim.to_string().len() > taken.to_string().len() { "below" } else { "above" };
+        format!(
+            "lies {side} {taken}, so that one would hide the other or keep it from being unmounted: that is the {word} of"
+        )
+    }
+
+    fn remedy(&self) -> String {
+        let word = self.claim.word();
+        match self.is_nested() {
+            false => word.to_owned(),
+            true => format!("{word}, neither above nor below, for example mount = \"/srv/{}-data\"", self.other),
+        }
+    }
+
+    fn is_nested(&self) -> bool {
+        matches!((&self.claim, &self.taken), (Claim::Mount(one), Claim::Mount(other)) if one != other)
+    }
+}
+
+/// Whether two mount points are one, or one of them lies below the other.
+fn nest(one: &str, other: &str) -> bool {
+    let below =
+        |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    below(one, other) || below(other, one)
 }
 
 /// Every conflict of a package with others, in the order of its resources. An earlier definition of the same package
@@ -70,11 +105,12 @@ pub fn conflicts<'p>(package: &Package, others: impl IntoIterator<Item = &'p Pac
         for other in &others {
             // A device may be claimed by a lun and its filesystem there; one of them says it all.
             let clash = claims(other).into_iter().find(|(_, taken)| claim.clashes(taken));
-            found.extend(clash.map(|(other_resource, _)| Conflict {
+            found.extend(clash.map(|(other_resource, taken)| Conflict {
                 claim: claim.clone(),
                 resource: resource.clone(),
                 other: other.name.clone(),
                 other_resource: other_resource.clone(),
+                taken,
             }));
         }
     }
@@ -157,5 +193,19 @@ mod tests {
         let device = |path: &str| Claim::Device(path.to_owned());
         assert_eq!(claims, [device("/dev/disk/by-id/x"), device("/dev/disk/by-id/x-part1")], "and its partition");
         assert_eq!(conflicts(&a, [&stored("d", "/dev/disk/by-id/z", "/srv/z")]), []);
+    }
+
+    #[test]
+    fn a_mount_point_below_or_above_that_of_another_package_is_a_conflict_with_its_remedy() {
+        let a = stored("a", "/dev/disk/by-id/x", "/srv/a");
+        for (mount, side) in [("/srv/a/b", "below"), ("/srv", "above")] {
+            let told: Vec<String> =
+                conflicts(&stored("b", "/dev/disk/by-id/y", mount), [&a]).iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), 1);
+            let begins =
+                format!("{mount} of resource 'filesystem' lies {side} /srv/a, so that one would hide the other");
+            assert!(told[0].starts_with(&begins) && told[0].contains("mount = \"/srv/a-data\""), "{}", told[0]);
+        }
+        assert_eq!(conflicts(&stored("c", "/dev/disk/by-id/y", "/srv/ab"), [&a]), []);
     }
 }

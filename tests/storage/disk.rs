@@ -32,7 +32,8 @@ impl Disk {
         made.inspect_err(|why| println!("skipped: 1 ({test}: needs root, mkfs.ext4 and a loop device: {why})")).ok()
     }
 
-    fn in_a_file() -> Result<Self, String> {
+    /// One in the mount namespace that is there already.
+    pub fn in_a_file() -> Result<Self, String> {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let image = dir.path().join("image");
         File::create(&image).and_then(|file| file.set_len(BYTES)).map_err(|e| e.to_string())?;

@@ -74,7 +74,8 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
         rules: Rules::ALL,
     };
     tracing::info!(nonce = settings.nonce.0, scheduling = settings.scheduling, "keeper started");
-    let hands = Hands { addresses, leashes: Leashes::new(inits.clone()), storages: Storages::new(inits, record) };
+    let storages = Storages::new(inits.clone(), record, options.places.own_dirs());
+    let hands = Hands { addresses, leashes: Leashes::new(inits), storages };
     let mut daemon = Daemon::new(settings, clock, signals, agent, hands, Shown::new(systemd))?;
     daemon.watchdog = watchdog;
     daemon.run()

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signalfd::SignalFd;
@@ -16,8 +16,10 @@ use crate::host::systemd::Systemd;
 use crate::keeper::core::StorageEvent;
 use crate::keeper::protocol::Place;
 use crate::keeper::storage::child::Child;
+use crate::keeper::storage::claims::{Claim, Others};
 use crate::keeper::storage::record::Record;
 use crate::keeper::storage::{Act, Answer, Order, Task};
+use crate::package::PackageName;
 
 /// Time between two attempts to undo what an earlier life left.
 const CLEAN_RETRY: Duration = Duration::from_secs(1);
@@ -29,6 +31,10 @@ const CLEAN_WORD: Duration = Duration::from_secs(10);
 pub struct Storages {
     inits: Inits,
     record: Record,
+    /// What packages have here or are about to, in the order of their starts.
+    claims: Vec<Claim>,
+    /// Directories of pkgctl's own.
+    own: Vec<PathBuf>,
     live: BTreeMap<u64, Live>,
     /// Processes that were never given an order, until they have ended.
     unbegun: Vec<Child>,
@@ -57,8 +63,8 @@ pub struct Settled {
 
 impl Storages {
     /// None yet.
-    pub fn new(inits: Inits, record: Record) -> Self {
-        Self { inits, record, live: BTreeMap::new(), unbegun: Vec::new(), last_number: 0 }
+    pub fn new(inits: Inits, record: Record, own: Vec<PathBuf>) -> Self {
+        Self { inits, record, claims: Vec::new(), own, live: BTreeMap::new(), unbegun: Vec::new(), last_number: 0 }
     }
 
     /// Prepares an operation: its process waits for [`Storages::go`]. Answers its number, to be watched.
@@ -67,6 +73,7 @@ impl Storages {
     /// Why it cannot be begun; nothing of it is left.
     pub fn prepare(&mut self, place: Place, act: Act, task: Task, deadline: Option<BootTime>) -> Result<u64, String> {
         self.unbegun.retain(|child| child.ended().is_none());
+        let others = self.others(&place.package, &task);
         let was_recorded = self.record.lists(&task);
         // Recorded first, process and task: the next life waits for the one and undoes the other (rule 5).
         self.record.add(&task).map_err(|e| unrecorded(&e))?;
@@ -76,10 +83,23 @@ impl Storages {
                 self.strike_off(&task);
             }
         })?;
+        let claim = Claim { package: place.package.clone(), task: task.clone() };
+        if act == Act::Do && !self.claims.contains(&claim) {
+            self.claims.push(claim);
+        }
         self.last_number += 1;
-        let live = Live { child, place, order: Order { act, task }, entry };
+        let live = Live { child, place, order: Order { act, task, others }, entry };
         self.live.insert(self.last_number, live);
         Ok(self.last_number)
+    }
+
+    /// What other packages have here that were there before this one's start. So of two that claim the same the first has
+    /// it, also when the second is undone.
+    fn others(&self, package: &PackageName, task: &Task) -> Others {
+        let is_own = |claim: &&Claim| claim.package == *package && claim.task == *task;
+        let before = self.claims.iter().take_while(|claim| !is_own(claim));
+        let earlier = before.filter(|claim| claim.package != *package).cloned().collect();
+        Others { earlier, own: self.own.clone() }
     }
 
     fn spawn(&mut self, act: Act, deadline: Option<BootTime>) -> Result<(Child, Option<Entry>), String> {
@@ -109,11 +129,12 @@ impl Storages {
 
     /// Drops an operation that was prepared and not begun.
     pub fn abandon(&mut self, number: u64) {
-        let Some(Live { child, order, entry, .. }) = self.live.remove(&number) else { return };
+        let Some(Live { child, place, order, entry }) = self.live.remove(&number) else { return };
         entry.iter().for_each(|entry| self.inits.remove(entry));
         self.discard(child);
         if order.act == Act::Do {
             self.strike_off(&order.task);
+            self.disclaim(&place, &order.task);
         }
     }
 
@@ -121,6 +142,10 @@ impl Storages {
     fn discard(&mut self, child: Child) {
         child.kill();
         self.unbegun.push(child);
+    }
+
+    fn disclaim(&mut self, place: &Place, task: &Task) {
+        self.claims.retain(|claim| claim.package != place.package || claim.task != *task);
     }
 
     fn strike_off(&mut self, task: &Task) {
@@ -159,6 +184,7 @@ impl Storages {
             (Act::Do, Err(why)) => StorageEvent::Failed { why },
             (Act::Undo, Ok(())) => {
                 self.strike_off(&order.task);
+                self.disclaim(&place, &order.task);
                 StorageEvent::Down
             }
             (Act::Undo, Err(why)) => StorageEvent::Stuck { why },
@@ -183,7 +209,7 @@ pub fn clean(run_dir: &Path, signals: &SignalFd, systemd: &Systemd) -> Result<Re
     for task in record.left() {
         let what = format!("{}, left by an earlier keeper", task.name());
         systemd.status(&format!("unmounting or giving up {what}"));
-        let order = Order { act: Act::Undo, task };
+        let order = Order { act: Act::Undo, task, others: Others::default() };
         loop {
             let answer = undo(&order, signals, &what)?;
             answer.note.iter().for_each(|note| tracing::warn!("{note}"));

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
+use super::claims::Others;
 use super::holders;
 use crate::host::block;
 use crate::host::mounts::{self, Mounted};
@@ -27,9 +28,10 @@ const SAID_MAX_CHARS: usize = 300;
 ///
 /// # Errors
 /// Why not, and what to do. Something of it may be left, for [`stop`] to undo.
-pub fn start(filesystem: &FilesystemResource) -> Result<(), String> {
+pub fn start(filesystem: &FilesystemResource, others: &Others) -> Result<(), String> {
     let FilesystemResource { device, mount, .. } = filesystem;
     let named = |why: String| format!("{device} on {mount}: {why}");
+    others.leave_device(device).and_then(|()| others.admit_place(mount))?;
     let path = Path::new(device);
     block::number(path).map_err(|e| named(absent(&e)))?;
     holders::device_is_free(path).map_err(|why| format!("{device}: {why}. It was not mounted"))?;
@@ -112,14 +114,24 @@ fn refusal(errno: Errno, filesystem: &FilesystemResource) -> String {
     format!("mount: {}; {remedy}", errno.desc())
 }
 
-/// Unmounts it, and whatever a start that was ended on its way has left.
+/// Unmounts it, and whatever a start that was ended on its way has left. What another package had here first is never
+/// touched: then this one has never been mounted.
 ///
 /// # Errors
 /// Who keeps it. Nothing was forced.
-pub fn stop(filesystem: &FilesystemResource) -> Result<(), String> {
+pub fn stop(filesystem: &FilesystemResource, others: &Others) -> Result<(), String> {
     let FilesystemResource { device, mount, .. } = filesystem;
+    // Another node must not mount it either as long as that package has it here.
+    others.leave_device(device)?;
+    if others.leave_place(mount).is_ok() {
+        take_away(device, mount)?;
+    }
+    holders::device_is_free(Path::new(device)).map_err(|why| format!("{device}, unmounted from {mount}: {why}"))
+}
+
+fn take_away(device: &str, mount: &str) -> Result<(), String> {
     let table = mounts::of_process(None).map_err(|e| e.to_string())?;
-    let directory = fs::canonicalize(mount).map_or_else(|_| mount.clone(), |p| p.to_string_lossy().into_owned());
+    let directory = fs::canonicalize(mount).map_or_else(|_| mount.to_owned(), |p| p.to_string_lossy().into_owned());
     let there = table.iter().filter(|mounted| mounted.point == directory);
     // The last is on top. Below it is at most what `share` has made.
     for mounted in there.rev() {
@@ -129,7 +141,7 @@ pub fn stop(filesystem: &FilesystemResource) -> Result<(), String> {
         }
         unmount(&directory)?;
     }
-    holders::device_is_free(Path::new(device)).map_err(|why| format!("{device}, unmounted from {mount}: {why}"))
+    Ok(())
 }
 
 fn unmount(directory: &str) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::claims::Others;
 use super::{Answer, holders};
 use crate::host::block;
 use crate::host::pr::BlockDevice;
@@ -10,13 +11,16 @@ use crate::package::LunResource;
 use crate::resource::reservation::{Abort, Key, Policy, Reservations, give_up, take};
 
 /// Takes it.
-pub fn start(lun: &LunResource, key: Key) -> Answer {
+pub fn start(lun: &LunResource, key: Key, others: &Others) -> Answer {
     let named = |why: String| format!("{}: {why}", lun.device);
     let open = || -> Result<BlockDevice, String> {
         let device = BlockDevice::open(Path::new(&lun.device)).map_err(|e| absent(&e))?;
         holders::device_is_free(device.path())?;
         Ok(device)
     };
+    if let Err(why) = others.leave_device(&lun.device) {
+        return Err(why).into();
+    }
     let taken = open().and_then(|mut device| take_it(&mut device, lun, key));
     taken.map_err(named).into()
 }
@@ -28,8 +32,12 @@ fn take_it(device: &mut impl Reservations, lun: &LunResource, key: Key) -> Resul
 
 /// Gives it up. It must be in use by nothing on this node; a registration that cannot be ended then writes nothing, and
 /// is ended by the next owner.
-pub fn stop(lun: &LunResource, key: Key) -> Answer {
+pub fn stop(lun: &LunResource, key: Key, others: &Others) -> Answer {
     let path = Path::new(&lun.device);
+    // It was never taken, and no other node must take it either as long as that package has it here.
+    if let Err(why) = others.leave_device(&lun.device) {
+        return Err(why).into();
+    }
     let mut device = match BlockDevice::open(path) {
         Ok(device) => device,
         Err(e) if block::is_absence(&e) => return Ok(()).into(),
@@ -85,8 +93,8 @@ mod tests {
     #[test]
     fn a_device_that_is_not_there_fails_a_start_and_needs_no_stop() {
         let lun = LunResource { device: "/dev/pkgctl-none".to_owned(), abort: true, preempt_foreign: false };
-        let started = start(&lun, Key(7)).outcome.unwrap_err();
+        let started = start(&lun, Key(7), &Others::default()).outcome.unwrap_err();
         assert!(started.starts_with("/dev/pkgctl-none: there is no such device"), "{started}");
-        assert_eq!(stop(&lun, Key(7)), Ok(()).into());
+        assert_eq!(stop(&lun, Key(7), &Others::default()), Ok(()).into());
     }
 }

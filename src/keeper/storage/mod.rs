@@ -7,15 +7,18 @@
 //!
 //! - [`role`]: the process. [`child`]: the keeper's end of it.
 //! - [`lun`], [`filesystem`]: what it does. [`holders`]: who keeps a device or a mount from being given up.
+//! - [`claims`]: whose a device or a mount point is, whatever it is called.
 //! - [`record`]: what one keeper's life may leave, for the next to undo.
 
 pub mod child;
+pub mod claims;
 pub mod filesystem;
 pub mod holders;
 pub mod lun;
 pub mod record;
 pub mod role;
 
+use claims::Others;
 use serde::{Deserialize, Serialize};
 
 use crate::package::{FilesystemResource, LunResource};
@@ -46,6 +49,22 @@ impl Task {
         }
     }
 
+    /// The device that it is about, as it was named.
+    pub fn device(&self) -> &str {
+        match self {
+            Task::Lun { lun, .. } => &lun.device,
+            Task::Filesystem(filesystem) => &filesystem.device,
+        }
+    }
+
+    /// Where it is mounted, if it is.
+    pub fn mount(&self) -> Option<&str> {
+        match self {
+            Task::Lun { .. } => None,
+            Task::Filesystem(filesystem) => Some(&filesystem.mount),
+        }
+    }
+
     /// What it is about, for people.
     pub fn name(&self) -> &str {
         match self {
@@ -72,6 +91,8 @@ pub struct Order {
     pub act: Act,
     /// What.
     pub task: Task,
+    /// What is not its own.
+    pub others: Others,
 }
 
 /// Its only message.

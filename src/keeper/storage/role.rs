@@ -102,11 +102,12 @@ fn answer(line: &Packets, answer: &Answer) -> Result<(), Errno> {
 }
 
 fn carry_out(order: &Order) -> Answer {
-    match (&order.task, order.act) {
-        (Task::Lun { lun, key }, Act::Do) => lun::start(lun, *key),
-        (Task::Lun { lun, key }, Act::Undo) => lun::stop(lun, *key),
-        (Task::Filesystem(filesystem), Act::Do) => filesystem::start(filesystem).into(),
-        (Task::Filesystem(filesystem), Act::Undo) => filesystem::stop(filesystem).into(),
+    let Order { act, task, others } = order;
+    match (task, act) {
+        (Task::Lun { lun, key }, Act::Do) => lun::start(lun, *key, others),
+        (Task::Lun { lun, key }, Act::Undo) => lun::stop(lun, *key, others),
+        (Task::Filesystem(filesystem), Act::Do) => filesystem::start(filesystem, others).into(),
+        (Task::Filesystem(filesystem), Act::Undo) => filesystem::stop(filesystem, others).into(),
     }
 }
 

@@ -80,11 +80,15 @@ pub fn read(keys: &Keys<'_>, report: &mut Report) -> Option<FilesystemResource> 
     Some(FilesystemResource { device: device?, mount: mount?, filesystem: filesystem?, options, fsck, unfenced })
 }
 
+/// Whether a mount at a path would hide what every node needs.
+pub fn is_systems_own(path: &str) -> bool {
+    let below = |dir: &&str| path.strip_prefix(*dir).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+    path == "/" || SYSTEMS_OWN.contains(&path) || NOBODYS.iter().any(below)
+}
+
 fn mount(given: &At<&str>, report: &mut Report) -> Option<String> {
-    let below = |dir: &str, path: &str| path.strip_prefix(dir).is_some_and(|r| r.is_empty() || r.starts_with('/'));
     let path = *given.get_ref();
-    let hides = path == "/" || SYSTEMS_OWN.contains(&path) || NOBODYS.iter().any(|dir| below(dir, path));
-    if hides {
+    if is_systems_own(path) {
         let what = format!("{} is the system's own: a mount there would hide what the node needs", quoted(path));
         report.add(given.span(), what, format!("write a directory for this package, for example {MOUNT}"));
         return None;
