@@ -13,7 +13,7 @@ pub const PORT_DEFAULT: u16 = 7420;
 /// How long the keeper renews without a word from its agent, when the file names nothing.
 pub const AGENT_GRACE_DEFAULT: Millis = Millis::from_secs(15);
 const AGENT_GRACE: RangeInclusive<Millis> = Millis::from_secs(5)..=Millis::from_secs(300);
-/// How long a watchdog bears a keeper that stands still, when the file names nothing.
+/// How long a watchdog bears a keeper that stands still, when the file names nothing and the profile asks for no more.
 pub const WATCHDOG_TIMEOUT_DEFAULT: Millis = Millis::from_secs(10);
 /// What it may be set to: less would reset healthy machines, more is no watchdog.
 pub const WATCHDOG_TIMEOUT: RangeInclusive<Millis> = Millis::from_secs(2)..=Millis::from_secs(600);
@@ -62,8 +62,8 @@ pub struct Config {
     pub agent_grace: Millis,
     /// The machine's watchdog device, if the keeper is to pet one.
     pub watchdog: Option<PathBuf>,
-    /// How long it bears a keeper that stands still.
-    pub watchdog_timeout: Millis,
+    /// How long it bears a keeper that stands still; what the profile asks for when none is given.
+    pub watchdog_timeout: Option<Millis>,
     /// Least severity that is logged.
     pub log: String,
 }
@@ -77,7 +77,7 @@ impl Default for Config {
             scheduling: Scheduling::Auto,
             agent_grace: AGENT_GRACE_DEFAULT,
             watchdog: None,
-            watchdog_timeout: WATCHDOG_TIMEOUT_DEFAULT,
+            watchdog_timeout: None,
             log: "info".to_owned(),
         }
     }
@@ -113,7 +113,9 @@ fn read(keys: &Keys<'_>, report: &mut Report) -> Config {
         }),
         agent_grace: keys.duration("agent_grace", AGENT_GRACE_DEFAULT, AGENT_GRACE, report),
         watchdog: watchdog(keys, report),
-        watchdog_timeout: keys.duration("watchdog_timeout", WATCHDOG_TIMEOUT_DEFAULT, WATCHDOG_TIMEOUT, report),
+        watchdog_timeout: keys
+            .get("watchdog_timeout")
+            .map(|_| keys.duration("watchdog_timeout", WATCHDOG_TIMEOUT_DEFAULT, WATCHDOG_TIMEOUT, report)),
         log: word(keys, "log", LEVELS, report).unwrap_or_else(|| "info".to_owned()),
     }
 }

@@ -37,7 +37,7 @@ pub struct KeeperStart {
     /// How long it renews without a word from its agent.
     pub agent_grace: Millis,
     /// The machine's watchdog, if it is to be used, and how long it bears a keeper that stands still.
-    pub watchdog: Option<(PathBuf, Millis)>,
+    pub watchdog: Option<(PathBuf, Option<Millis>)>,
     /// Whether to start one when none answers; false where systemd runs it.
     pub start: bool,
 }
@@ -158,10 +158,8 @@ fn spawn(keeper: &KeeperStart) -> io::Result<Child> {
         .arg(keeper.places.root())
         .args(["--scheduling", keeper.scheduling.word()])
         .args(["--agent-grace", &format!("{}ms", keeper.agent_grace.0)])
-        .args(keeper.watchdog.iter().flat_map(|(path, timeout)| {
-            let timeout = format!("{}ms", timeout.0);
-            ["--watchdog".into(), path.clone().into_os_string(), "--watchdog-timeout".into(), timeout.into()]
-        }))
+        .args(keeper.watchdog.iter().flat_map(|(path, _)| ["--watchdog".into(), path.clone().into_os_string()]))
+        .args(keeper.watchdog.iter().flat_map(|(_, timeout)| timeout).map(|t| format!("--watchdog-timeout={}ms", t.0)))
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

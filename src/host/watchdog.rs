@@ -139,15 +139,22 @@ impl Dog {
     }
 }
 
+/// A driver that cannot be set, or not to this, may still bear something useful.
+fn ask(driver: &mut impl Driver, wanted: Millis) -> Result<Millis, Errno> {
+    let seconds = c_int::try_from(wanted.0.div_ceil(1000)).unwrap_or(c_int::MAX);
+    let took = driver.set_timeout(seconds).or_else(|_refused| driver.timeout())?;
+    Ok(Millis::from_secs(u64::try_from(took).unwrap_or_default()))
+}
+
 impl<D: Driver> Dog<D> {
+    /// Has it bear more; answers what its driver has made of that.
+    pub fn stretch(&mut self, wanted: Millis) -> Millis {
+        self.timeout = ask(&mut self.driver, wanted).unwrap_or(self.timeout);
+        self.timeout
+    }
+
     fn begin(mut driver: D, path: &Path, wanted: Millis) -> Result<Self, WatchdogError> {
-        let seconds = c_int::try_from(wanted.0.div_ceil(1000)).unwrap_or(c_int::MAX);
-        // A driver that cannot be set, or not to this, may still bear something useful.
-        let took = driver.set_timeout(seconds).or_else(|_refused| driver.timeout());
-        let took = match took {
-            Ok(seconds) => Millis::from_secs(u64::try_from(seconds).unwrap_or_default()),
-            Err(why) => return Err(WatchdogError::NoWatchdog { path: path.to_owned(), why }),
-        };
+        let took = ask(&mut driver, wanted).map_err(|why| WatchdogError::NoWatchdog { path: path.to_owned(), why })?;
         let reset_before = driver.boot_status().is_ok_and(|flags| flags & CARD_RESET != 0);
         let dog = Self { driver, timeout: took, reset_before };
         if took < TIMEOUT_MIN {

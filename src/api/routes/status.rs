@@ -86,12 +86,17 @@ fn node_status(state: &ClusterState, id: NodeId, node: &Node, local: &Local) -> 
     }
 }
 
-/// Raft's voters whose keepers are alive, as far as this node knows.
-fn there(state: &ClusterState, local: &Local) -> BTreeSet<NodeId> {
+/// Nodes with a session that is not silent, as far as this node knows.
+fn present(state: &ClusterState, local: &Local) -> BTreeSet<NodeId> {
     // Nobody is silent to itself.
     let own = |id: &SessionId| state.sessions.get(id).is_some_and(|session| session.node == local.node);
     let silent = local.silent.iter().filter(|id| !own(id)).copied().collect();
-    state.raft_voters.intersection(&state.present(&silent)).copied().collect()
+    state.present(&silent)
+}
+
+/// Raft's voters whose keepers are alive.
+fn there(state: &ClusterState, local: &Local) -> BTreeSet<NodeId> {
+    state.raft_voters.intersection(&present(state, local)).copied().collect()
 }
 
 /// What the cluster cannot survive now, and why.
@@ -127,14 +132,26 @@ fn losses(state: &ClusterState, local: &Local) -> Vec<String> {
     all
 }
 
+/// The last word of a node that is down may be old: that it has no watchdog matters no more, and that it is being reset is
+/// told as what it said last.
+fn watchdog_warnings(state: &ClusterState, local: &Local) -> Vec<String> {
+    let present = present(state, local);
+    let warning = |(id, watchdog): (&NodeId, &Watchdog)| {
+        let (name, sentence) = (state.name_of(*id), watchdog.sentence());
+        match (watchdog, present.contains(id)) {
+            (Watchdog::Armed { .. }, _) | (Watchdog::Unusable { .. }, false) => None,
+            (Watchdog::Unusable { .. } | Watchdog::Starved { .. }, true) => Some(format!("{name} {sentence}")),
+            (Watchdog::Starved { .. }, false) => {
+                Some(format!("{name} has no live session; it said last that it {sentence}"))
+            }
+        }
+    };
+    state.watchdogs.iter().filter_map(warning).collect()
+}
+
 fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<String> {
     let mut all = losses(state, local);
-    all.extend(state.watchdogs.iter().filter_map(|(id, watchdog)| match watchdog {
-        Watchdog::Armed { .. } => None,
-        Watchdog::Unusable { .. } | Watchdog::Starved { .. } => {
-            Some(format!("{} {}", state.name_of(*id), watchdog.sentence()))
-        }
-    }));
+    all.extend(watchdog_warnings(state, local));
     if state.lease_sets.len() > 1 {
         all.push("the voters are changing: an older lease set is being retired".to_owned());
     }
@@ -188,7 +205,8 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
-    use crate::engine::{SessionId, codec};
+    use crate::engine::state::Session;
+    use crate::engine::{Nonce, SessionId, codec};
     use crate::keeper::protocol::LeaseView;
     use crate::package::Millis;
     use crate::raft::Role;
@@ -233,5 +251,21 @@ mod tests {
         let view: LeaseView = codec::decode(&codec::encode(&old)).unwrap();
         assert_eq!(view, LeaseView { left: Millis(7), ..LeaseView::default() });
         assert!(!warned(view));
+    }
+
+    #[test]
+    fn what_a_node_that_is_down_said_of_its_watchdog_is_left_out_or_told_as_old() {
+        let mut state = ClusterState::default();
+        let why = || "no reason".to_owned();
+        state.watchdogs.insert(NodeId(1), Watchdog::Unusable { why: why() });
+        state.watchdogs.insert(NodeId(2), Watchdog::Starved { why: why() });
+        let told = watchdog_warnings(&state, &Local::default());
+        assert!(matches!(&told[..], [one] if one.contains("it said last that it is being reset")), "{told:?}");
+        for node in [1, 2] {
+            let session = Session { node: NodeId(node), nonce: Nonce(node), ttl: Millis(1500) };
+            state.sessions.insert(SessionId(node), session);
+        }
+        let told = watchdog_warnings(&state, &Local::default());
+        assert!(told.len() == 2 && told.iter().all(|one| !one.contains("said last")), "{told:?}");
     }
 }

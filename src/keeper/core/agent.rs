@@ -60,7 +60,7 @@ impl Core {
         match frame {
             ToKeeper::Hello { version, program } => self.hello(version, &program, now),
             _ if !self.out.is_attached() => self.disconnect("its first frame was not a Hello"),
-            ToKeeper::Configure(configuration) => self.configure(configuration),
+            ToKeeper::Configure(configuration) => self.configure(configuration, now),
             ToKeeper::Learn(step) => self.learn(step, now),
             ToKeeper::Alive => self.agent.heard = now.holder,
             ToKeeper::Retire { why } => self.retire(why, now),
@@ -108,7 +108,7 @@ impl Core {
     }
 
     /// A keeper belongs to one node of one cluster for its whole life.
-    fn configure(&mut self, new: Configuration) {
+    fn configure(&mut self, new: Configuration, now: Now) {
         if let Some(old) = self.configuration.as_ref().filter(|old| (old.cluster, old.node) != (new.cluster, new.node))
         {
             let text = format!(
@@ -120,7 +120,7 @@ impl Core {
         }
         if self.configuration.as_ref() != Some(&new) {
             self.voter.begin(new.node);
-            self.watchdog_ttl(new.profile.ttl());
+            self.watchdog_ttl(new.profile.ttl(), now);
             self.out.push(Effect::Configure(Box::new(new.clone())));
             self.configuration = Some(new);
         }

@@ -206,10 +206,12 @@ pub enum StorageEvent {
 /// What happens to the machine's watchdog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchdogEvent {
-    /// It runs: from now on it resets the machine when it is not petted.
+    /// It runs, or was stretched: from now on it resets the machine when it is not petted.
     Opened {
         /// For how long it bears not to be, as its driver says.
         timeout: Millis,
+        /// Whether that is as it was asked for, by the operator or by the core.
+        is_chosen: bool,
     },
     /// It cannot be had, or not any more.
     Unusable {
@@ -223,6 +225,11 @@ pub enum WatchdogEvent {
 pub enum WatchdogOrder {
     /// The machine may live for another timeout.
     Pet,
+    /// Have it bear so long, and pet it. Answered by [`WatchdogEvent::Opened`].
+    Stretch {
+        /// How long.
+        timeout: Millis,
+    },
     /// Stop it, as far as its driver can, and leave it alone.
     Disarm,
 }

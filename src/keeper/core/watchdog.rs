@@ -34,11 +34,14 @@ enum Stage {
     Unusable(String),
     Armed {
         timeout: Millis,
+        /// Whether somebody has asked for that timeout, so that it is not stretched.
+        is_chosen: bool,
         pet_at: HolderTime,
     },
     /// Not petted, because of this.
     Starved {
         timeout: Millis,
+        is_chosen: bool,
         why: String,
     },
 }
@@ -47,9 +50,15 @@ impl Watchdog {
     /// What came of the device.
     fn event(&mut self, event: WatchdogEvent, now: HolderTime, out: &mut Outbox) {
         match event {
-            WatchdogEvent::Opened { timeout } => {
-                self.stage = Stage::Armed { timeout, pet_at: now };
-                self.check_length(out);
+            WatchdogEvent::Opened { timeout, is_chosen } => {
+                self.stage = match std::mem::take(&mut self.stage) {
+                    // It was being stretched when something outlived its lease.
+                    Stage::Starved { why, .. } => Stage::Starved { timeout, is_chosen, why },
+                    Stage::None | Stage::Unusable(_) | Stage::Armed { .. } => {
+                        Stage::Armed { timeout, is_chosen, pet_at: now }
+                    }
+                };
+                self.check_length(now, out);
             }
             WatchdogEvent::Unusable { why } => {
                 out.note(None, format!("{why}. This node goes on without a watchdog"));
@@ -58,11 +67,22 @@ impl Watchdog {
         }
     }
 
-    /// A stall that a lease survives must not reset the machine.
-    fn check_length(&mut self, out: &mut Outbox) {
-        let (Stage::Armed { timeout, .. }, Some(ttl)) = (&self.stage, self.ttl) else { return };
-        let least = Millis(ttl.0 * u64::from(WATCHDOG_TTLS));
-        if *timeout < least {
+    /// The least that it must bear.
+    fn least(&self) -> Option<Millis> {
+        self.ttl.map(|ttl| Millis(ttl.0 * u64::from(WATCHDOG_TTLS)))
+    }
+
+    /// A stall that a lease survives must not reset the machine: what nobody has chosen is stretched at the next pet, and
+    /// what somebody has is not used.
+    fn check_length(&mut self, now: HolderTime, out: &mut Outbox) {
+        let Some(least) = self.least() else { return };
+        let Stage::Armed { timeout, is_chosen, pet_at } = &mut self.stage else { return };
+        if *timeout >= least {
+            return;
+        }
+        if !*is_chosen {
+            *pet_at = now;
+        } else {
             let why = format!(
                 "the watchdog's timeout of {timeout} is shorter than {least}, {WATCHDOG_TTLS} times the lease time: write \
                  watchdog_timeout = \"{least}\" or more"
@@ -74,9 +94,9 @@ impl Watchdog {
     }
 
     /// The sessions' lease time is known.
-    fn set_ttl(&mut self, ttl: Millis, out: &mut Outbox) {
+    fn set_ttl(&mut self, ttl: Millis, now: HolderTime, out: &mut Outbox) {
         self.ttl = Some(ttl);
-        self.check_length(out);
+        self.check_length(now, out);
     }
 
     /// Pets it if that is due, unless something has been up for too long that must be down: `left`, in words. Answers
@@ -84,9 +104,10 @@ impl Watchdog {
     fn mind(&mut self, left: Option<String>, now: HolderTime, out: &mut Outbox) -> bool {
         self.overdue = left.as_ref().map(|_| self.overdue.unwrap_or(now));
         let starve = left.filter(|_| self.starves_at().is_some_and(|at| at <= now));
+        let least = self.least();
         match (&mut self.stage, starve) {
-            (Stage::Armed { timeout, .. }, Some(left)) => {
-                let (timeout, grace) = (*timeout, Millis::from(WATCHDOG_GRACE));
+            (Stage::Armed { timeout, is_chosen, .. }, Some(left)) => {
+                let (timeout, is_chosen, grace) = (*timeout, *is_chosen, Millis::from(WATCHDOG_GRACE));
                 let why = format!("the lease ended more than {grace} ago, and here there is still {left}");
                 out.note(
                     None,
@@ -95,19 +116,22 @@ impl Watchdog {
                          goes away first"
                     ),
                 );
-                self.stage = Stage::Starved { timeout, why };
+                self.stage = Stage::Starved { timeout, is_chosen, why };
                 true
             }
-            (Stage::Starved { timeout, .. }, None) => {
+            (Stage::Starved { timeout, is_chosen, .. }, None) => {
                 out.note(None, "what had to be down is down: the watchdog is petted again".to_owned());
                 out.push(Effect::Watchdog(WatchdogOrder::Pet));
-                let timeout = *timeout;
-                self.stage = Stage::Armed { timeout, pet_at: now + every(timeout) };
+                let (timeout, is_chosen) = (*timeout, *is_chosen);
+                self.stage = Stage::Armed { timeout, is_chosen, pet_at: now + every(timeout) };
                 true
             }
-            (Stage::Armed { timeout, pet_at }, None) => {
+            (Stage::Armed { timeout, is_chosen, pet_at }, None) => {
                 if *pet_at <= now {
-                    out.push(Effect::Watchdog(WatchdogOrder::Pet));
+                    // Again with every pet until the answer comes: an order may find another one under way.
+                    let longer = least.filter(|least| !*is_chosen && *timeout < *least);
+                    let order = longer.map_or(WatchdogOrder::Pet, |timeout| WatchdogOrder::Stretch { timeout });
+                    out.push(Effect::Watchdog(order));
                     *pet_at = now + every(*timeout);
                 }
                 false
@@ -157,8 +181,8 @@ impl Core {
         self.tell_lease(now);
     }
 
-    pub(super) fn watchdog_ttl(&mut self, ttl: Millis) {
-        self.watchdog.set_ttl(ttl, &mut self.out);
+    pub(super) fn watchdog_ttl(&mut self, ttl: Millis, now: Now) {
+        self.watchdog.set_ttl(ttl, now.holder, &mut self.out);
     }
 
     /// What must be down is whatever a session leaves that has ended.

@@ -38,7 +38,7 @@ struct Arguments {
     /// The machine's watchdog device; none is used without it.
     #[arg(long, value_name = "PATH")]
     watchdog: Option<PathBuf>,
-    /// How long the watchdog bears a keeper that stands still.
+    /// How long the watchdog bears a keeper that stands still; what the cluster's profile asks for without it.
     #[arg(long, value_name = "TIME", value_parser = watchdog_timeout)]
     watchdog_timeout: Option<Millis>,
     /// Least severity that is logged.
@@ -57,7 +57,7 @@ impl Arguments {
             },
             None => Config::default(),
         };
-        let timeout = self.watchdog_timeout.unwrap_or(config.watchdog_timeout);
+        let timeout = self.watchdog_timeout.or(config.watchdog_timeout);
         let watchdog = self.watchdog.or(config.watchdog).map(|path| WatchdogOptions { path, timeout });
         let options = Options {
             places: Places::under(self.root.as_deref()),
@@ -134,7 +134,7 @@ mod tests {
         std::fs::write(&file, "agent_grace = \"20s\"\nwatchdog = \"/dev/watchdog1\"\nlog = \"debug\"\n").unwrap();
         let file = file.to_str().unwrap();
         let (options, log) = settled(&["--config", file, "--watchdog-timeout", "30s"]).unwrap();
-        let watchdog = WatchdogOptions { path: "/dev/watchdog1".into(), timeout: Millis::from_secs(30) };
+        let watchdog = WatchdogOptions { path: "/dev/watchdog1".into(), timeout: Some(Millis::from_secs(30)) };
         assert_eq!(options.watchdog, Some(watchdog));
         assert_eq!((Millis::from(options.agent_grace), log.as_str()), (Millis::from_secs(20), "debug"));
         let (options, _) = settled(&["--config", file, "--watchdog", "/dev/watchdog", "--agent-grace", "7s"]).unwrap();

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendErr
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crate::config::WATCHDOG_TIMEOUT_DEFAULT;
 use crate::host::watchdog::{Dog, no_way_out};
 use crate::keeper::core::{WatchdogEvent, WatchdogOrder};
 use crate::package::Millis;
@@ -22,8 +23,8 @@ const ORDERS_MAX: usize = 1;
 pub struct WatchdogOptions {
     /// The device.
     pub path: PathBuf,
-    /// How long it is to bear a keeper that stands still.
-    pub timeout: Millis,
+    /// How long it is to bear a keeper that stands still; the core's choice if none is given.
+    pub timeout: Option<Millis>,
 }
 
 /// The thread, as the loop sees it; nothing where no watchdog is configured.
@@ -69,7 +70,7 @@ impl Watchdog {
     /// Carries out an order of the core, without waiting for a pet. A disarmed watchdog is left alone.
     pub(super) fn order(&mut self, order: WatchdogOrder) {
         match order {
-            WatchdogOrder::Pet => {
+            WatchdogOrder::Pet | WatchdogOrder::Stretch { .. } => {
                 let Some(thread) = &self.0 else { return };
                 if let Err(TrySendError::Full(_)) = thread.orders.try_send(order) {
                     tracing::warn!("the watchdog's driver takes longer for a pet than there is between two");
@@ -88,7 +89,7 @@ impl Watchdog {
 fn serve(options: &WatchdogOptions, to_do: &Receiver<WatchdogOrder>, say: &Sender<WatchdogEvent>) {
     let mut told = None;
     let mut dog = loop {
-        match Dog::open(&options.path, options.timeout) {
+        match Dog::open(&options.path, options.timeout.unwrap_or(WATCHDOG_TIMEOUT_DEFAULT)) {
             Ok(dog) => break dog,
             Err(why) => {
                 let why = why.to_string();
@@ -100,19 +101,23 @@ fn serve(options: &WatchdogOptions, to_do: &Receiver<WatchdogOrder>, say: &Sende
             }
         }
         match to_do.recv_timeout(OPEN_RETRY) {
-            Err(RecvTimeoutError::Timeout) | Ok(WatchdogOrder::Pet) => {}
+            Err(RecvTimeoutError::Timeout) | Ok(WatchdogOrder::Pet | WatchdogOrder::Stretch { .. }) => {}
             Err(RecvTimeoutError::Disconnected) | Ok(WatchdogOrder::Disarm) => return,
         }
     };
     introduce(options, &dog);
-    let _ = say.send(WatchdogEvent::Opened { timeout: dog.timeout() });
+    let _ = say.send(WatchdogEvent::Opened { timeout: dog.timeout(), is_chosen: options.timeout.is_some() });
     // Without its loop the thread ends, and the device, closed without the letter, counts on.
     while let Ok(order) = to_do.recv() {
         match order {
-            WatchdogOrder::Pet => {
-                if let Err(why) = dog.pet() {
-                    tracing::error!("the watchdog could not be petted: {why}; it counts on");
-                }
+            WatchdogOrder::Pet => pet(&mut dog),
+            WatchdogOrder::Stretch { timeout } => {
+                let took = dog.stretch(timeout);
+                tracing::info!(
+                    "the watchdog bears {took} from now on: twice the lease time of this cluster is {timeout}"
+                );
+                pet(&mut dog);
+                let _ = say.send(WatchdogEvent::Opened { timeout: took, is_chosen: true });
             }
             WatchdogOrder::Disarm => {
                 match dog.disarm() {
@@ -125,11 +130,17 @@ fn serve(options: &WatchdogOptions, to_do: &Receiver<WatchdogOrder>, say: &Sende
     }
 }
 
+fn pet(dog: &mut Dog) {
+    if let Err(why) = dog.pet() {
+        tracing::error!("the watchdog could not be petted: {why}; it counts on");
+    }
+}
+
 fn introduce(options: &WatchdogOptions, dog: &Dog) {
     let (path, timeout) = (options.path.display(), dog.timeout());
     tracing::info!("the watchdog {path} resets this machine when the keeper stands still for {timeout}");
-    if timeout != options.timeout {
-        tracing::warn!("its driver made {timeout} of the {} that is configured", options.timeout);
+    if let Some(wanted) = options.timeout.filter(|wanted| *wanted != timeout) {
+        tracing::warn!("its driver made {timeout} of the {wanted} that is configured");
     }
     if dog.reset_before() {
         tracing::warn!("this machine's last start came from its watchdog");
@@ -146,7 +157,7 @@ mod tests {
     #[test]
     fn a_watchdog_that_is_not_there_is_told_once_and_a_keeper_without_one_has_nothing_to_order() {
         let dir = tempfile::tempdir().unwrap();
-        let options = WatchdogOptions { path: dir.path().join("watchdog"), timeout: Millis(10_000) };
+        let options = WatchdogOptions { path: dir.path().join("watchdog"), timeout: None };
         let mut watchdog = Watchdog::start(Some(options), || {});
         assert!(matches!(watchdog.next_event(), Some(WatchdogEvent::Unusable { .. })));
         assert_eq!(watchdog.next_event(), None);

@@ -8,7 +8,7 @@ const PET: &str = "watchdog Pet";
 const DISARM: &str = "watchdog Disarm";
 
 fn opened(b: &mut Bench, timeout: Millis) {
-    b.input(Input::Watchdog(WatchdogEvent::Opened { timeout }));
+    b.input(Input::Watchdog(WatchdogEvent::Opened { timeout, is_chosen: true }));
 }
 
 fn watched() -> (Bench, SessionId) {
@@ -118,6 +118,22 @@ fn an_orderly_end_disarms_it_before_the_process_ends() {
     assert_eq!(count(&mut b, DISARM), 0, "not with something up");
     b.gone(&p);
     assert_eq!(b.done(), [DISARM, "exit"]);
+}
+
+#[test]
+fn one_whose_timeout_nobody_chose_is_stretched_to_what_the_profile_asks_for() {
+    let (mut b, _) = Bench::leased();
+    let least = Millis(TTL.0 * 2);
+    b.input(Input::Watchdog(WatchdogEvent::Opened { timeout: Millis(least.0 - 1), is_chosen: false }));
+    let stretch = format!("watchdog {:?}", WatchdogOrder::Stretch { timeout: least });
+    assert_eq!(b.done().last(), Some(&stretch));
+    b.live(least.0 / 2);
+    assert!(count(&mut b, &stretch) > 0, "it is petted and asked again until the driver answers");
+    b.input(Input::Watchdog(WatchdogEvent::Opened { timeout: least, is_chosen: true }));
+    assert_eq!(b.done(), [PET]);
+    assert_eq!(view(&mut b), Some(state::Watchdog::Armed { timeout: least }));
+    b.input(Input::Watchdog(WatchdogEvent::Opened { timeout: Millis(least.0 - 1), is_chosen: true }));
+    assert_eq!(b.done().last().map(String::as_str), Some(DISARM), "its driver bears no more");
 }
 
 #[test]
