@@ -322,6 +322,8 @@ fn a_device_without_reservations_is_no_lun() {
         let why = failed(start(&mut b, &place, disk.lun()));
         assert!(why.starts_with(&disk.device) && why.contains("has no persistent reservations"), "{why}");
         assert_eq!(release(&mut b), Outcome::Ok, "nothing of it is left");
+        let log = b.read("keeper.log");
+        assert!(!log.contains("registration could not be ended"), "there was none: {log}");
     });
 }
 

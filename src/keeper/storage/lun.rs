@@ -8,7 +8,7 @@ use super::{Answer, holders};
 use crate::host::block;
 use crate::host::pr::BlockDevice;
 use crate::package::LunResource;
-use crate::resource::reservation::{Abort, Key, Policy, Reservations, give_up, take};
+use crate::resource::reservation::{Abort, Key, Policy, PrFault, Reservations, give_up, take};
 
 /// Takes it.
 pub fn start(lun: &LunResource, key: Key, others: &Others) -> Answer {
@@ -51,7 +51,8 @@ pub fn stop(lun: &LunResource, key: Key, others: &Others) -> Answer {
         };
     }
     match give_up(&mut device, key) {
-        Ok(()) => Ok(()).into(),
+        // Taking it begins with the same question: what cannot be asked was never registered.
+        Ok(()) | Err(PrFault::Unsupported { .. }) => Ok(()).into(),
         Err(fault) => left(lun, &format!("this node's registration could not be ended ({fault})")),
     }
 }
