@@ -82,6 +82,11 @@ impl Acts {
         self.lock().released.insert((machine, package.clone()), token);
     }
 
+    /// The largest token that the keeper there has recorded as released.
+    pub fn largest_released(&self, machine: usize, package: &PackageName) -> Token {
+        self.lock().released.get(&(machine, package.clone())).copied().unwrap_or_default()
+    }
+
     /// What acts now.
     pub fn now(&self, now: u64) -> BTreeMap<ActId, Act> {
         let inner = self.lock();

@@ -188,6 +188,10 @@ pub struct SimPeers {
 const RETRANSMIT: Duration = Duration::from_millis(200);
 const RETRANSMIT_MAX: Duration = Duration::from_secs(2);
 
+/// Of a thousand requests so many arrive, however late, though whoever made them has given up or died: what was written
+/// to a socket is the kernel's.
+const OUTLIVE: u64 = 100;
+
 /// Why a request has no answer.
 enum Lost {
     /// Nobody listens there.
@@ -197,7 +201,23 @@ enum Lost {
 }
 
 impl SimPeers {
+    async fn request(&self, there: &Arc<Machine>, call: PeerCall, body: Vec<u8>) -> Result<Vec<u8>, Lost> {
+        let outlives = self.world.chance().chance(OUTLIVE);
+        if !outlives {
+            return self.deliver(there, call, body).await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let (peers, there) = (self.clone(), there.clone());
+        crate::world::spawn(async move {
+            let _ = reply.send(peers.deliver(&there, call, body).await);
+        });
+        answer.await.unwrap_or(Err(Lost::Broken))
+    }
+
     async fn deliver(&self, there: &Arc<Machine>, call: PeerCall, body: Vec<u8>) -> Result<Vec<u8>, Lost> {
+        while self.world.net.is_stalled(self.me) {
+            crate::world::sleep(RETRANSMIT).await;
+        }
         self.travel(self.me, there.index).await;
         self.world.mix(&[now(), self.me as u64, there.index as u64, call as u64]);
         let Some(life) = there.agent() else {
@@ -250,7 +270,7 @@ impl Peers for SimPeers {
         let unreachable = |why: &str| PeerError::Unreachable { node: to, address, why: why.to_owned() };
         let there = self.world.machines().iter().find(|machine| machine.address == address);
         let there = there.ok_or_else(|| unreachable("no such machine"))?;
-        match HostRt::timeout(within, self.deliver(there, call, body)).await {
+        match HostRt::timeout(within, self.request(there, call, body)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Lost::Refused)) => Err(unreachable("connection refused")),
             Ok(Err(Lost::Broken)) => Err(PeerError::Broken { node: to, why: "it was closed".to_owned() }),

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
-use pkgctl::engine::lease::Message;
-use pkgctl::engine::{NodeId, Nonce, Token};
+use pkgctl::engine::{Nonce, Token};
 use pkgctl::keeper::core::{Core, Effect, Enforcement, Input, Settings};
 use pkgctl::keeper::leash::leash_margin;
 use pkgctl::keeper::link::KeeperEvent;
@@ -21,7 +20,8 @@ use crate::machine::Machine;
 use crate::plant::Plant;
 use crate::process::Process;
 use crate::rt::HostRt;
-use crate::world::{World, now, sleep, spawn};
+use crate::wire;
+use crate::world::{World, spawn};
 
 /// Silence of the agent after which renewals stop; the shipped default.
 const AGENT_GRACE: Duration = Duration::from_secs(15);
@@ -79,7 +79,7 @@ async fn clean(world: &World, machine: &Machine) {
     if world.has(Plant::UncleanStart) {
         return;
     }
-    while !machine.kernel().leashes.is_empty() {
+    while !machine.kernel().leashes.is_empty() && !world.has(Plant::Unawaited) {
         HostRt::sleep(Duration::from_millis(2)).await;
     }
     HostRt::sleep(world.pause(500, 5_000)).await;
@@ -166,7 +166,7 @@ impl Life {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, message } => send(&self.world, &self.machine, to, message),
+            Effect::Send { to, message } => wire::send(&self.world, &self.machine, to, message),
             Effect::Tell(word) => self.tell(word),
             Effect::Log { text } => self.world.log(format_args!("n{} keeper: {text}", self.machine.index + 1)),
             Effect::Disconnect { why } => {
@@ -225,20 +225,4 @@ fn follow(connection: u64, frames: async_channel::Receiver<ToKeeper>, inbox: asy
         }
         let _ = inbox.send(Inbox::Gone(connection)).await;
     }));
-}
-
-/// Sends a datagram: to whichever keeper's life is there when it arrives.
-fn send(world: &Arc<World>, machine: &Machine, to: NodeId, message: Message) {
-    let (Some(from), Some(there)) = (machine.configured_as(), world.machine_of(to).cloned()) else { return };
-    for delay in world.net.datagram(machine.index, there.index) {
-        let (there, message, world) = (there.clone(), message.clone(), world.clone());
-        spawn(async move {
-            sleep(delay).await;
-            world.mix(&[now(), from.0, to.0]);
-            // One that was not configured, or is another node by now, could not open it.
-            if let Some(keeper) = there.keeper().filter(|_| there.configured_as() == Some(to)) {
-                let _ = keeper.inbox.try_send(Inbox::Input(Input::Datagram { from, message }));
-            }
-        });
-    }
 }

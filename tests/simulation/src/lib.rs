@@ -5,7 +5,7 @@
 //!
 //! - [`rt`] and [`process`]: the runtime, and processes that stand still and die.
 //! - [`clock`], [`disk`] and [`table`], [`net`], [`kernel`]: what a machine has. [`machine`]: one of them.
-//! - [`keeper`], [`guard`], [`link`], [`agent`]: the shipped parts, driven.
+//! - [`keeper`], [`guard`], [`link`], [`wire`], [`agent`]: the shipped parts, driven.
 //! - [`world`], [`acts`], [`trace`]: what there is, what acts, what happened.
 //! - [`setup`], [`storm`], [`clients`], [`members`]: what is done to it. [`check`]: what must hold.
 //! - [`plant`]: bugs to be found. [`run`]: one seed from beginning to end.
@@ -35,6 +35,7 @@ pub mod storm;
 pub mod table;
 #[path = "../../sim/trace.rs"]
 pub mod trace;
+pub mod wire;
 pub mod world;
 
 /// A millisecond in nanoseconds.

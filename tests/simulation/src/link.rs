@@ -20,7 +20,7 @@ pub fn open(machine: Arc<Machine>) -> KeeperLink {
     let (events, from) = async_channel::unbounded();
     drop(HostRt::spawn(async move {
         while !events.is_closed() {
-            if let Some(keeper) = machine.keeper().filter(|keeper| keeper.listens.load(Ordering::Relaxed)) {
+            if let Some(keeper) = machine.keeper().filter(|keeper| may_talk(&machine, keeper)) {
                 let talking = std::pin::pin!(talk(&keeper, &orders, &events));
                 let _ended = HostRt::select3(talking, machine.link_broken(), dead(&keeper)).await;
                 let _ = events.send(KeeperEvent::Detached).await;
@@ -29,6 +29,10 @@ pub fn open(machine: Arc<Machine>) -> KeeperLink {
         }
     }));
     KeeperLink { to, from }
+}
+
+fn may_talk(machine: &Machine, keeper: &Keeper) -> bool {
+    keeper.listens.load(Ordering::Relaxed) && !machine.is_link_held()
 }
 
 /// A connection ends with the process at its other end, whatever that had not read yet.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use simulation::plant::Plant;
 use simulation::run::{Options, Outcome, run};
+use simulation::storm::plot::Plot;
 
 /// The whole of pkgctl in virtual time: a cluster, storms of faults, and what must hold
 ///
@@ -30,6 +31,9 @@ struct Args {
     /// Plant a bug
     #[arg(long, value_name = "NAME")]
     plant: Option<Plant>,
+    /// Play this plot in every seed
+    #[arg(long, value_name = "NAME")]
+    plot: Option<Plot>,
     /// Print everything that happens
     #[arg(long)]
     log: bool,
@@ -54,7 +58,7 @@ fn main() -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let jobs = if args.log { 1 } else { args.jobs.unwrap_or(cores).max(1) };
     let (next, total) = (AtomicU64::new(args.first), Mutex::new(Total::default()));
-    let options = Options { plant: args.plant, log: args.log };
+    let options = Options { plant: args.plant, plot: args.plot, log: args.log };
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -96,9 +100,10 @@ fn report(args: &Args, seed: u64, outcome: &Outcome, total: &Mutex<Total>) {
     }
     if let Some(failure) = &outcome.failure {
         total.violations += 1;
-        let plant = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+        let mut chosen = args.plant.map(|plant| format!(" --plant {plant}")).unwrap_or_default();
+        chosen.extend(args.plot.map(|plot| format!(" --plot {plot}")));
         println!("seed {seed}: {failure}");
-        println!("  again: cargo run --release --bin pkgctl-sim -- --seeds 1 --first {seed}{plant} --log");
+        println!("  again: cargo run --release --bin pkgctl-sim -- --seeds 1 --first {seed}{chosen} --log");
     } else if std::io::stderr().is_terminal() {
         eprint!("\r{} of {} seeds ", total.done, args.seeds);
     }

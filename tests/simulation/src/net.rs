@@ -21,6 +21,10 @@ struct Inner {
     cut: BTreeSet<(usize, usize)>,
     /// (from, to): no datagram passes that way; streams do.
     deaf: BTreeSet<(usize, usize)>,
+    /// (from, to): no stream passes that way; datagrams do.
+    hushed: BTreeSet<(usize, usize)>,
+    /// What these ask of others is on its way until they are let go; what others ask of them passes.
+    stalled: BTreeSet<usize>,
     /// Of all that a machine sends or is sent, so many in a thousand are lost.
     loss: BTreeMap<usize, u64>,
     /// Whatever a machine is sent may take so much longer, in microseconds.
@@ -34,6 +38,8 @@ impl Net {
             chance,
             cut: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            hushed: BTreeSet::new(),
+            stalled: BTreeSet::new(),
             loss: BTreeMap::new(),
             slow: BTreeMap::new(),
         }))
@@ -63,6 +69,31 @@ impl Net {
         self.lock().deaf.remove(&(from, to));
     }
 
+    /// No stream passes that way any more.
+    pub fn hush(&self, from: usize, to: usize) {
+        self.lock().hushed.insert((from, to));
+    }
+
+    /// No stream passes any more between a machine and any of so many.
+    pub fn hush_all(&self, machine: usize, count: usize) {
+        (0..count).for_each(|other| self.hush(machine, other));
+    }
+
+    /// The connections that a machine has made pass nothing on for now.
+    pub fn stall(&self, machine: usize) {
+        self.lock().stalled.insert(machine);
+    }
+
+    /// They do again.
+    pub fn unstall(&self, machine: usize) {
+        self.lock().stalled.remove(&machine);
+    }
+
+    /// Whether they do not.
+    pub fn is_stalled(&self, machine: usize) -> bool {
+        self.lock().stalled.contains(&machine)
+    }
+
     /// A machine's cable is bad: so many in a thousand are lost.
     pub fn lose(&self, machine: usize, permille: u64) {
         self.lock().loss.insert(machine, permille);
@@ -78,6 +109,8 @@ impl Net {
         let mut inner = self.lock();
         inner.cut.clear();
         inner.deaf.clear();
+        inner.hushed.clear();
+        inner.stalled.clear();
         inner.loss.clear();
         inner.slow.clear();
     }
@@ -102,7 +135,8 @@ impl Net {
     pub fn stream(&self, from: usize, to: usize) -> Option<Duration> {
         let mut inner = self.lock();
         // What comes back is needed too: a stream is acknowledged.
-        if inner.cut.contains(&(from, to)) || inner.cut.contains(&(to, from)) {
+        let shut = |way| inner.cut.contains(&way) || inner.hushed.contains(&way);
+        if shut((from, to)) || shut((to, from)) {
             return None;
         }
         let mut delay = inner.delay(to);

@@ -21,6 +21,10 @@ pub enum Plant {
     BlindRenewal,
     /// A keeper's death does not end its programs.
     Orphans,
+    /// A new keeper does not wait for programs that the one before has left.
+    Unawaited,
+    /// Both of them.
+    OrphansUnawaited,
     /// A new keeper does not wait until nothing of the one before is left, and takes no address away.
     UncleanStart,
     /// The clocks run up to 5 % off, five times what is allowed for.
@@ -40,12 +44,19 @@ impl Plant {
             Self::NoExpiry,
             Self::BlindRenewal,
             Self::Orphans,
+            Self::Unawaited,
+            Self::OrphansUnawaited,
             Self::UncleanStart,
             Self::WildClocks,
             Self::StaleReads,
             Self::RestartsAll,
         ];
         Rule::ALL.into_iter().map(Self::Rule).chain(others).collect()
+    }
+
+    /// Whether planting this plants that one too.
+    pub fn includes(self, other: Self) -> bool {
+        self == other || (self == Self::OrphansUnawaited && matches!(other, Self::Orphans | Self::Unawaited))
     }
 
     /// The lease rules in force with that bug planted, or with none.

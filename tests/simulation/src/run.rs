@@ -22,6 +22,7 @@ use crate::machine::power::Part;
 use crate::plant::Plant;
 use crate::random::Random;
 use crate::setup::{self, Plan, REGISTERS, register};
+use crate::storm::plot::Plot;
 use crate::storm::{Storm, fault, heal};
 use crate::trace::Trace;
 use crate::world::{Weather, World, now, sleep, spawn};
@@ -31,6 +32,8 @@ use crate::world::{Weather, World, now, sleep, spawn};
 pub struct Options {
     /// The bug planted.
     pub plant: Option<Plant>,
+    /// The plot to be played, whatever the seed would draw.
+    pub plot: Option<Plot>,
     /// Whether every line of the log is printed.
     pub log: bool,
 }
@@ -84,31 +87,46 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     })
 }
 
-/// What a seed's cluster is like.
-struct Shape {
-    members: usize,
-    spare: bool,
-    packages: usize,
-    rounds: usize,
-    profile: Profile,
-    clocks: Clocks,
+/// What a seed's cluster is like, and what it is put through.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Members from the beginning.
+    pub members: usize,
+    /// Whether there is a machine that may become another one.
+    pub spare: bool,
+    /// Packages that run.
+    pub packages: usize,
+    /// Storms.
+    pub rounds: usize,
+    /// The cluster's intervals.
+    pub profile: Profile,
+    /// How its clocks are drawn.
+    pub clocks: Clocks,
+    /// What is played before each storm.
+    pub plot: Option<Plot>,
 }
 
-fn shape(chance: &mut Random) -> Shape {
+fn shape(chance: &mut Random, plot: Option<Plot>) -> Shape {
     let members = [3, 3, 3, 5, 4, 2][chance.index(6)];
-    Shape {
+    let mut shape = Shape {
         members,
         spare: chance.chance(500),
         packages: 1 + chance.index(4),
         rounds: 1 + chance.index(3),
         profile: if chance.chance(500) { Profile::Fast } else { Profile::Default },
         clocks: if chance.chance(300) { Clocks::FirstSlow } else { Clocks::Any },
+        plot: Plot::drawn(chance),
+    };
+    shape.plot = plot.or(shape.plot);
+    if let Some(plot) = shape.plot {
+        plot.shape(&mut shape);
     }
+    shape
 }
 
 async fn whole(seed: u64, options: Options) -> Outcome {
     let mut chance = Random::new(seed);
-    let shape = shape(&mut chance);
+    let shape = shape(&mut chance, options.plot);
     let world = Arc::new(World::new(&mut chance, Trace::new(options.log), options.plant, shape.profile));
     let scratch = match tempfile::Builder::new().prefix("pkgctl-sim").tempdir_in(scratch_root()) {
         Ok(scratch) => scratch,
@@ -197,6 +215,7 @@ impl Story {
         setup::set_up(&self.world, plan).await?;
         self.comes_to_life().await?;
         for _ in 0..self.shape.rounds {
+            self.plot().await?;
             self.storm().await?;
             self.quiet().await?;
         }
@@ -212,6 +231,20 @@ impl Story {
         Ok(())
     }
 
+    /// An arranged fault, with nothing else wrong.
+    async fn plot(&mut self) -> Result<(), String> {
+        let Some(plot) = self.shape.plot else { return Ok(()) };
+        self.world.log(format_args!("plot: {plot}"));
+        plot.play(&self.world).await?;
+        self.heals().await
+    }
+
+    async fn heals(&mut self) -> Result<(), String> {
+        heal::heal(&self.world, &self.storm, self.shape.members).await?;
+        clients::run_all(&self.world, self.shape.packages).await;
+        self.comes_to_life().await
+    }
+
     async fn storm(&mut self) -> Result<(), String> {
         let until = now() + Duration::from_millis(self.world.draw(6_000, 25_000)).as_nanos() as u64;
         self.world.log(format_args!("a storm begins"));
@@ -222,9 +255,7 @@ impl Story {
             spawn(clients::work(world, history, packages, pace, until));
         }
         self.storm.rage(&self.world, self.shape.members, until).await;
-        heal::heal(&self.world, &self.storm, self.shape.members).await?;
-        clients::run_all(&self.world, self.shape.packages).await;
-        self.comes_to_life().await
+        self.heals().await
     }
 
     /// Nothing of what is done here may disturb what runs (I5).

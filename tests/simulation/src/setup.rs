@@ -132,7 +132,7 @@ fn resource(name: &str, kind: Kind) -> Resource {
     Resource { name: ResourceName::new(name).expect("a name"), start_timeout, stop_timeout, kind }
 }
 
-/// A package with an address and a program, on some of the members.
+/// A package with an address and a program, on some of the members; the first one on all of them.
 fn package(world: &World, number: usize, members: usize) -> Package {
     let mut nodes: Vec<NodeName> = world.machines()[..members].iter().map(|machine| machine.name.clone()).collect();
     let mut chance = world.chance();
@@ -140,7 +140,7 @@ fn package(world: &World, number: usize, members: usize) -> Package {
         let other = chance.index(at + 1);
         nodes.swap(at, other);
     }
-    let least = nodes.len().min(2);
+    let least = if number == 0 { nodes.len() } else { nodes.len().min(2) };
     nodes.truncate(least + chance.index(nodes.len() - least + 1));
     let address = IpAddr::from([10, 0, 1, number as u8 + 1]);
     let ip = IpResource { address, prefix: 24, device: "eth0".to_owned() };

@@ -15,6 +15,7 @@ use crate::net::Net;
 use crate::plant::Plant;
 use crate::random::Random;
 use crate::trace::Trace;
+use crate::wire::Recording;
 
 /// How often resources misbehave, in a thousand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +48,8 @@ pub struct World {
     trace: Mutex<Trace>,
     /// The network.
     pub net: Net,
+    /// What was heard on it.
+    pub recording: Recording,
     /// What acts.
     pub acts: Acts,
     /// The bug planted, if any.
@@ -86,6 +89,7 @@ impl World {
             net: Net::new(Random::new(chance.next())),
             chance: Mutex::new(Random::new(chance.next())),
             trace: Mutex::new(trace),
+            recording: Recording::default(),
             acts: Acts::default(),
             plant,
             profile,
@@ -143,7 +147,7 @@ impl World {
 
     /// Whether that bug is planted.
     pub fn has(&self, plant: Plant) -> bool {
-        self.plant == Some(plant)
+        self.plant.is_some_and(|planted| planted.includes(plant))
     }
 
     /// How resources behave.

@@ -101,6 +101,10 @@ fn not_running(world: &World, state: &State, entry: &PackageEntry) -> Option<Str
         return None;
     }
     let Some(owner) = &entry.owner else { return Some(format!("'{name}' has no owner: {:?}", entry.unowned)) };
+    // It runs as it should only where it is to stay; a program that will not end may hold a move up for seconds.
+    if let Some(switch) = &owner.moving_to {
+        return Some(format!("'{name}' is moving to {}", state.name_of(switch.to)));
+    }
     let up = world.acts.now(now());
     let mine = up.values().filter(|act| act.package == *name && act.token == owner.token).count();
     (mine < entry.definition.resources.len()).then(|| {

@@ -56,6 +56,8 @@ struct Running {
     configured: Option<NodeId>,
     /// An operator has not yet looked after its failed disk.
     out_of_order: bool,
+    /// The link between its agent and its keeper is not made again.
+    link_held: bool,
     disk_takes: Duration,
     wall_offset_ms: i64,
 }
@@ -121,6 +123,19 @@ impl Machine {
     /// Breaks the link between its agent and its keeper; it is made again.
     pub fn break_link(&self) {
         let _ = self.breaks.0.try_send(());
+    }
+
+    /// Breaks it and keeps it broken, or lets it be made again.
+    pub fn hold_link(&self, held: bool) {
+        self.running().link_held = held;
+        if held {
+            self.break_link();
+        }
+    }
+
+    /// Whether it is kept broken.
+    pub fn is_link_held(&self) -> bool {
+        self.running().link_held
     }
 
     /// Waits until somebody breaks it.

@@ -191,11 +191,13 @@ fn others(world: &World, at: usize) -> impl Iterator<Item = usize> {
     (0..world.machines().len()).filter(move |other| *other != at)
 }
 
-fn isolate(world: &World, at: usize, way: Way) {
+/// Cuts a machine off from all others.
+pub fn isolate(world: &World, at: usize, way: Way) {
     others(world, at).for_each(|other| cut(world, at, other, way));
 }
 
-fn reconnect(world: &World, at: usize) {
+/// It reaches them again.
+pub fn reconnect(world: &World, at: usize) {
     others(world, at).for_each(|other| mend(world, at, other));
 }
 

@@ -40,6 +40,7 @@ fn undo(world: &Arc<World>, members: usize) {
     for machine in &world.machines()[..members] {
         machine.repair();
         machine.thaw();
+        machine.hold_link(false);
         machine.set_disk_takes(Duration::from_micros(300));
         if machine.node().is_some() {
             machine.power_on(world);

@@ -1,9 +1,10 @@
 //! A storm: faults drawn from the seed, several at a time, each with its own length, until it is over.
 //!
-//! - [`fault`]: the faults. [`heal`]: what makes everything whole again.
+//! - [`fault`]: the faults. [`plot`]: arranged ones. [`heal`]: what makes everything whole again.
 
 pub mod fault;
 pub mod heal;
+pub mod plot;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
