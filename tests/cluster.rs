@@ -13,6 +13,8 @@ mod filesystem;
 mod hostile;
 #[path = "cluster/membership.rs"]
 mod membership;
+#[path = "cluster/remote.rs"]
+mod remote;
 #[path = "cluster/replays.rs"]
 mod replays;
 #[path = "cluster/silence.rs"]

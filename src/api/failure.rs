@@ -56,10 +56,12 @@ impl From<Rejected> for Refusal {
         match rejected {
             Rejected::NoSuchPackage { .. } => Self::new(StatusCode::NOT_FOUND, "no_such_package", text),
             Rejected::NoSuchNode { .. } => Self::new(StatusCode::NOT_FOUND, "no_such_node", text),
+            Rejected::NoSuchOperator { .. } => Self::new(StatusCode::NOT_FOUND, "no_such_operator", text),
             Rejected::Invalid(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", text),
             Rejected::RevisionMoved { .. } => Self::new(StatusCode::CONFLICT, "revision_moved", text),
             Rejected::ClusterExists
             | Rejected::NoCluster
+            | Rejected::OperatorRevoked { .. }
             | Rejected::TokenUnknown
             | Rejected::TokenExpired
             | Rejected::NameTaken { .. }

@@ -10,6 +10,7 @@ use crate::engine::command::StopScope;
 use crate::engine::event::Event;
 use crate::engine::fence::call::FenceSaid;
 use crate::engine::fence::{FenceAction, FenceDevice, Fencing};
+use crate::engine::operator::{ClientName, Operator};
 use crate::engine::state::Watchdog;
 use crate::engine::view::PackageView;
 use crate::engine::{ClusterId, LogIndex, NodeId, Profile, Reply, SessionId, Token};
@@ -276,6 +277,35 @@ pub struct IssuedToken {
     pub token: String,
     /// How long it is good, in seconds.
     pub valid_s: u64,
+}
+
+/// `PUT /v1/cluster/clients/NAME`: a certificate for an operator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientRequest {
+    /// Its certificate request, PEM; only the key in it counts.
+    pub request: String,
+}
+
+/// What is answered to it; with the key it is all that a client needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClientIssued {
+    /// The operator's certificate, PEM.
+    pub certificate: String,
+    /// The authority's, PEM.
+    pub authority: String,
+    /// Where the members answer.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// `GET /v1/cluster/clients`, an element for each operator that was ever given a certificate.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClientView {
+    /// Its name.
+    pub name: ClientName,
+    /// Since when it has one, and until when it was good.
+    #[serde(flatten)]
+    pub operator: Operator,
 }
 
 /// `GET /v1/changes`.

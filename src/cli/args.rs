@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::reach::endpoint;
 use crate::engine::Profile;
 use crate::engine::fence::FenceAction;
+use crate::engine::operator::ClientName;
 use crate::package::{Millis, NodeName, PackageName};
 
 /// Above the options of every verb.
@@ -19,6 +21,13 @@ pub struct Args {
     /// The agent's socket [default: $PKGCTL_SOCKET, then <root>/run/pkgctl/api.sock]
     #[arg(long, global = true, value_name = "PATH", help_heading = GLOBAL)]
     pub socket: Option<PathBuf>,
+    /// Talk to this member instead; several are tried in turn
+    #[arg(long, global = true, value_name = "HOST[:PORT]", value_parser = endpoint, value_delimiter = ',', help_heading = GLOBAL)]
+    pub endpoint: Vec<String>,
+    /// The file that names members and a certificate [default: $PKGCTL_CLIENT, then ~/.config/pkgctl/client.toml where
+    /// no agent's socket can be used]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub client: Option<PathBuf>,
     /// Directory below which all of pkgctl's files lie, instead of /
     #[arg(long, global = true, value_name = "DIR", help_heading = GLOBAL)]
     pub root: Option<PathBuf>,
@@ -201,6 +210,12 @@ pub enum Cluster {
     Token,
     /// Give up a node that is down for good; it can come back as a new node
     Remove(ClusterRemove),
+    /// Make a certificate for an operator, so that pkgctl works from machines that are no members
+    Client(ClusterClient),
+    /// List the operators that were given a certificate
+    Clients,
+    /// Make an operator's certificate void, for good
+    Revoke(ClusterRevoke),
     /// Show the cluster and its members
     Status,
 }
@@ -213,6 +228,23 @@ pub struct ClusterRemove {
     /// Do not wait until it is forgotten
     #[arg(long)]
     pub no_wait: bool,
+}
+
+/// `pkgctl cluster client`.
+#[derive(Debug, Parser)]
+pub struct ClusterClient {
+    /// The operator's name: a-z 0-9 -
+    pub name: ClientName,
+    /// The directory to make, with the certificate, its key and a client.toml [default: ./pkgctl-NAME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// `pkgctl cluster revoke`.
+#[derive(Debug, Parser)]
+pub struct ClusterRevoke {
+    /// The operator
+    pub name: ClientName,
 }
 
 /// `pkgctl cluster init`.

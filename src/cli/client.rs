@@ -1,56 +1,93 @@
 //! The way to an agent, and its answers as values or as what a verb says when it fails.
+//!
+//! Agents are tried in turn, beginning with the one that answered last. A request that can be repeated without harm (a
+//! question, or a change with a name of its own) is repeated when its answer was lost; any other is not.
 
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::args::Args;
 use super::exit::Failed;
 use super::print::Out;
+use super::reach::{Reach, Way};
 use crate::api::types::Failure;
 use crate::config::Places;
-use crate::net::http::{ANSWER_TIME_MAX, Answer, Endpoint, HttpError};
+use crate::net::http::{Answer, Call, Endpoint, HttpError, Method};
+use crate::net::tls::Expect;
 
+/// The header by which a change has a name of its own.
+pub const REQUEST_NAME: &str = "idempotency-key";
 /// How long an answer to a question may take; no question asks to wait for more than a few seconds.
 const GET_WITHIN: Duration = Duration::from_secs(20);
+/// How long one agent of several may take with a question; an agent itself looks for a leader for three seconds.
+const GET_TRY_WITHIN: Duration = Duration::from_secs(6);
+/// How long an agent may take with a change that can be repeated; it looks for a leader for ten seconds.
+pub const CHANGE_TRY_WITHIN: Duration = Duration::from_secs(12);
+/// How long connecting to one agent of several may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// How long a change whose answer was lost is repeated.
+const REPEAT_WITHIN: Duration = Duration::from_secs(30);
+/// Pause between two rounds of the same request.
+const PAUSE: Duration = Duration::from_millis(200);
 /// After this a word is said.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// An agent to talk to.
+/// Agents to talk to.
 #[derive(Clone, Debug)]
 pub struct Client {
-    endpoint: Endpoint,
+    reach: Reach,
+    /// Which of them answered last.
+    current: Arc<AtomicUsize>,
     out: Out,
     /// Where this installation's files lie.
     pub places: Places,
 }
 
 impl Client {
-    /// Finds the agent: `--socket`, `PKGCTL_SOCKET`, then the socket below the root.
+    /// Finds the agents (`cli::reach`).
     pub fn find(args: &Args) -> Result<Self, Failed> {
         let places = Places::under(args.root.as_deref());
-        let named = args.socket.clone().or_else(|| std::env::var_os("PKGCTL_SOCKET").map(PathBuf::from));
-        let socket = named.unwrap_or_else(|| places.api_socket());
-        Ok(Self { endpoint: Endpoint::Unix(socket), out: Out::new(args.json), places })
+        let reach = Reach::find(args, &places)?;
+        Ok(Self { reach, current: Arc::default(), out: Out::new(args.json), places })
+    }
+
+    /// Refuses a verb that is about one agent where any of several would get it.
+    pub fn named_one(&self, verb: &str) -> Result<(), Failed> {
+        if self.reach.one_named {
+            return Ok(());
+        }
+        Err(Failed::usage(format!(
+            "`pkgctl {verb}` is about one node, and client.toml names a cluster: run it on that node, or name the node \
+             with --endpoint; nothing was sent"
+        )))
+    }
+
+    /// The same client for the one agent that answered last.
+    pub fn settled(&self) -> Self {
+        let way = self.reach.ways.get(self.current.load(Ordering::Relaxed)).cloned();
+        let ways = way.map_or_else(|| self.reach.ways.clone(), |way| vec![way]);
+        Self { reach: Reach { ways, one_named: true }, current: Arc::default(), ..self.clone() }
     }
 
     /// GET.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
-        value(self.send("GET", path, None).await?)
+        value(self.send(question(path)).await?)
     }
 
     /// GET of something that may not exist.
     pub async fn get_if_any<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Failed> {
-        let answer = self.send("GET", path, None).await?;
+        let answer = self.send(question(path)).await?;
         if answer.status == 404 { Ok(None) } else { value(answer).map(Some) }
     }
 
     /// GET of bytes, with the answer's headers.
     pub async fn get_raw(&self, path: &str) -> Result<Answer, Failed> {
-        let answer = self.send("GET", path, None).await?;
+        let answer = self.send(question(path)).await?;
         if answer.status == 200 { Ok(answer) } else { Err(refused(&answer)) }
     }
 
@@ -62,32 +99,173 @@ impl Client {
         body: &B,
     ) -> Result<T, Failed> {
         let body = serde_json::to_vec(body).map_err(|e| Failed::usage(e.to_string()))?;
-        value(self.send(method, path, Some(body)).await?)
+        let method = method.parse::<Method>().map_err(|e| Failed::usage(e.to_string()))?;
+        value(self.send(Call { body: Some(body), ..Call::new(method, path) }).await?)
     }
 
-    async fn send(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Result<Answer, Failed> {
-        let changes_nothing = method == "GET";
-        let within = if changes_nothing { GET_WITHIN } else { ANSWER_TIME_MAX };
-        let asking = self.endpoint.request_within(within, method, path, body);
+    /// Sends a request and answers what came of it, a refusal too.
+    pub async fn send(&self, call: Call) -> Result<Answer, Failed> {
+        let asking = self.rounds(&call);
         tokio::pin!(asking);
-        let answer = match timeout(PATIENCE, &mut asking).await {
+        match timeout(PATIENCE, &mut asking).await {
             Ok(answer) => answer,
             Err(_elapsed) => {
                 self.out.progress("(the agent has not answered yet)");
                 asking.await
             }
+        }
+    }
+
+    async fn rounds(&self, call: &Call) -> Result<Answer, Failed> {
+        let repeats = repeats(call);
+        let mut tried = Tried::default();
+        let again = async {
+            loop {
+                if let Some(answer) = self.round(call, repeats, &mut tried).await {
+                    return Some(answer);
+                }
+                if !(repeats && tried.uncertain) {
+                    return None;
+                }
+                sleep(PAUSE).await;
+            }
         };
-        answer.map_err(|error| match error {
-            HttpError::Unreachable { .. } => Failed::unreachable(error.to_string()),
-            HttpError::Lost { why } if changes_nothing => Failed::unreachable(format!(
-                "{why}; nothing was changed. Is the agent stuck? `systemctl status pkgctl-agent`"
-            )),
-            HttpError::Lost { .. } => Failed::unknown(error.to_string()),
-        })
+        let all = match (call.method == Method::GET, repeats) {
+            (true, _) => GET_WITHIN,
+            (false, true) => REPEAT_WITHIN,
+            (false, false) => call.within * 2,
+        };
+        match timeout(all, again).await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) | Err(_) => tried.failed(call),
+        }
+    }
+
+    /// Asks each agent once, until one has a word that stands.
+    async fn round(&self, call: &Call, repeats: bool, tried: &mut Tried) -> Option<Answer> {
+        tried.missed.clear();
+        for at in self.order() {
+            let uncertain = std::mem::replace(&mut tried.uncertain, true);
+            let outcome = self.ask(at, call, repeats).await;
+            tried.uncertain = uncertain;
+            match outcome {
+                Ok(answer) if elsewhere(answer.status, repeats) => {
+                    tried.uncertain |= answer.status == 504;
+                    tried.refusal = Some(answer);
+                }
+                Ok(answer) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Some(answer);
+                }
+                Err(HttpError::Unreachable { why }) => tried.missed.push(why),
+                Err(HttpError::Lost { why }) => {
+                    tried.uncertain = true;
+                    tried.missed.push(why);
+                    if !repeats {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The agents, beginning with the one that answered last.
+    fn order(&self) -> impl Iterator<Item = usize> {
+        let (count, first) = (self.reach.ways.len(), self.current.load(Ordering::Relaxed));
+        (0..count).map(move |step| (first + step) % count)
+    }
+
+    async fn ask(&self, at: usize, call: &Call, repeats: bool) -> Result<Answer, HttpError> {
+        let several = self.reach.ways.len() > 1;
+        let within = match (repeats, call.method == Method::GET) {
+            (true, true) if several => GET_TRY_WITHIN,
+            (true, false) => CHANGE_TRY_WITHIN,
+            (true, true) | (false, _) => call.within,
+        };
+        let call = Call { connect_within: self.connect_within(), within, ..call.clone() };
+        let mut missed = nobody(&self.reach.ways[at]);
+        for endpoint in endpoints(&self.reach.ways[at], call.connect_within).await? {
+            match endpoint.call(&call).await {
+                Err(unreachable @ HttpError::Unreachable { .. }) => missed = unreachable,
+                other => return other,
+            }
+        }
+        Err(missed)
+    }
+
+    fn connect_within(&self) -> Duration {
+        if self.reach.ways.len() > 1 { CONNECT_WITHIN } else { crate::net::http::CONNECT_TIME_MAX }
     }
 }
 
-fn value<T: DeserializeOwned>(answer: Answer) -> Result<T, Failed> {
+/// A question, answered in seconds or not at all.
+fn question(path: &str) -> Call {
+    Call { within: GET_WITHIN, ..Call::new(Method::GET, path) }
+}
+
+/// Whether carrying it out twice is the same as once.
+fn repeats(call: &Call) -> bool {
+    call.method == Method::GET || call.headers.iter().any(|(name, _)| *name == REQUEST_NAME)
+}
+
+/// Whether another agent may have a better word: this one cannot reach a leader, or does not know the client yet.
+fn elsewhere(status: u16, repeats: bool) -> bool {
+    matches!(status, 403 | 503) || (status == 504 && repeats)
+}
+
+/// What a request has met so far.
+#[derive(Default)]
+struct Tried {
+    /// Who could not be asked, or did not answer.
+    missed: Vec<String>,
+    /// The newest answer that was no last word.
+    refusal: Option<Answer>,
+    /// Whether it may have been carried out; so while an answer is waited for.
+    uncertain: bool,
+}
+
+impl Tried {
+    fn failed(self, call: &Call) -> Result<Answer, Failed> {
+        let missed =
+            if self.missed.is_empty() { "no agent answered in time".to_owned() } else { self.missed.join("; ") };
+        match (self.uncertain, call.method == Method::GET, self.refusal) {
+            (false, _, Some(refusal)) | (true, true, Some(refusal)) => Ok(refusal),
+            (false, _, None) => Err(Failed::unreachable(missed)),
+            (true, true, None) => Err(Failed::unreachable(format!(
+                "{missed}; nothing was changed. Is the agent stuck? `systemctl status pkgctl-agent`"
+            ))),
+            (true, false, _) => {
+                let lost = HttpError::Lost { why: missed };
+                Err(Failed::unknown(lost.to_string()))
+            }
+        }
+    }
+}
+
+fn nobody(way: &Way) -> HttpError {
+    let at = match way {
+        Way::Socket(path) => path.display().to_string(),
+        Way::Member { at, .. } => at.clone(),
+    };
+    HttpError::Unreachable { why: format!("{at} has no address") }
+}
+
+/// A way's addresses; a host name may have several.
+async fn endpoints(way: &Way, within: Duration) -> Result<Vec<Endpoint>, HttpError> {
+    let (at, credentials) = match way {
+        Way::Socket(path) => return Ok(vec![Endpoint::Unix(path.clone())]),
+        Way::Member { at, credentials } => (at, credentials),
+    };
+    let bad = |why: String| HttpError::Unreachable { why: format!("cannot find the address of {at}: {why}") };
+    let found = timeout(within, tokio::net::lookup_host(at)).await;
+    let found = found.map_err(|_| bad(format!("no answer within {within:?}")))?.map_err(|e| bad(e.to_string()))?;
+    let expect = Expect::Member(credentials.bearer().cluster);
+    Ok(found.map(|address| Endpoint::Tls { address, expect, credentials: credentials.clone() }).collect())
+}
+
+/// An answer as a value, or as what a verb says.
+pub fn value<T: DeserializeOwned>(answer: Answer) -> Result<T, Failed> {
     if answer.status != 200 {
         return Err(refused(&answer));
     }
@@ -95,7 +273,8 @@ fn value<T: DeserializeOwned>(answer: Answer) -> Result<T, Failed> {
     serde_json::from_slice(&answer.body).map_err(bad)
 }
 
-fn refused(answer: &Answer) -> Failed {
+/// An answer that is no success, as what a verb says.
+pub fn refused(answer: &Answer) -> Failed {
     let text = || String::from_utf8_lossy(&answer.body).into_owned();
     let message = serde_json::from_slice::<Failure>(&answer.body).map_or_else(|_| text(), |f| f.message);
     match answer.status {

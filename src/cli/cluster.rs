@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::args;
 use super::client::Client;
 use super::exit::Failed;
+use super::operators;
 use super::print::Out;
 use super::status::warnings;
 use crate::api::types::{
@@ -30,11 +31,15 @@ pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result
         args::Cluster::Join(join) => enter(client, out, join).await,
         args::Cluster::Token => token(client, out).await,
         args::Cluster::Remove(remove) => give_up(client, out, remove).await,
+        args::Cluster::Client(client_of) => operators::issue(client, out, client_of).await,
+        args::Cluster::Clients => operators::list(client, out).await,
+        args::Cluster::Revoke(revoke) => operators::revoke(client, out, revoke).await,
         args::Cluster::Status => members(client, out).await,
     }
 }
 
 async fn found(client: &Client, out: &Out, verb: &args::ClusterInit) -> Result<(), Failed> {
+    client.named_one("cluster init")?;
     let request = InitRequest { name: verb.name.clone(), profile: verb.profile.into() };
     let joined: Joined = client.call("POST", "/v1/cluster/init", &request).await?;
     out.progress(&format!("cluster {} ({}) made; this node is its only voter so far", verb.name, joined.cluster));
@@ -51,6 +56,7 @@ async fn found(client: &Client, out: &Out, verb: &args::ClusterInit) -> Result<(
 }
 
 async fn enter(client: &Client, out: &Out, verb: &args::ClusterJoin) -> Result<(), Failed> {
+    client.named_one("cluster join")?;
     let request = JoinRequest { token: verb.token.trim().to_owned() };
     let joined: Joined = client.call("POST", "/v1/cluster/join", &request).await?;
     out.progress(&format!("taken in as node {} of cluster {}", joined.node, joined.cluster));

@@ -18,8 +18,9 @@ pub async fn logs(client: &Client, out: &Out, verb: &args::Logs) -> Result<(), F
     if !verb.follow {
         return printer.end();
     }
+    let client = client.settled();
     loop {
-        next = printer.print(client, &format!("{path}?offset={next}&within_ms={WITHIN_MS}")).await?;
+        next = printer.print(&client, &format!("{path}?offset={next}&within_ms={WITHIN_MS}")).await?;
     }
 }
 

@@ -19,6 +19,7 @@ pub async fn node(client: &Client, out: &Out, verb: &args::Node) -> Result<(), F
         out.say("the system is not going down: packages stay");
         return Ok(());
     }
+    client.named_one("node leave")?;
     let leaving: Leaving = client.call("POST", "/v1/node/leave", &serde_json::json!({})).await?;
     for (package, why) in &leaving.staying {
         out.warn(&format!("{package} ends with this node: {why}"));

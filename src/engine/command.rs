@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Timeline;
 use super::fence::{FenceAction, FenceDevice, FenceOutcome};
 use super::kv;
+use super::operator::ClientName;
 use super::state::{Cluster, Desired, Phase, ResourceReport, Watchdog};
 use super::{Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName};
@@ -294,6 +295,16 @@ pub enum Command {
         /// Which node.
         node: NodeName,
     },
+    /// Lets an operator in who proves this name by a certificate.
+    AdmitOperator {
+        /// The name that the certificate says.
+        name: ClientName,
+    },
+    /// Lets an operator in no more, whatever certificate it shows; for good.
+    RevokeOperator {
+        /// The name that its certificates say.
+        name: ClientName,
+    },
     /// Conditions and changes of the key/value tree, all at once.
     Kv(kv::Txn),
     /// A failed node may be tried again.
@@ -544,6 +555,18 @@ pub enum Rejected {
     FenceLives {
         /// The node.
         node: NodeName,
+    },
+    /// Nobody got a certificate under that name.
+    #[error("no operator is called {name}; `pkgctl cluster clients` lists them")]
+    NoSuchOperator {
+        /// The name.
+        name: ClientName,
+    },
+    /// Its certificates were made void, which is for good.
+    #[error("operator {name} was revoked, and a name is never given again; take another one, such as {name}-2")]
+    OperatorRevoked {
+        /// The name.
+        name: ClientName,
     },
     /// The values themselves are not usable.
     #[error("{0}")]

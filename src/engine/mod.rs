@@ -8,6 +8,7 @@
 //! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
 //! - [`fence`]: nodes that are switched off from outside, and who waits for it.
 //! - [`kv`]: the key/value tree beside the packages.
+//! - [`operator`]: who uses the API from elsewhere.
 //! - [`event`]: what happened and why, as data.
 //! - [`codec`]: how values become bytes on disk and wire; [`frame`]: values on a byte stream.
 
@@ -21,6 +22,7 @@ pub mod frame;
 pub mod ids;
 pub mod kv;
 pub mod lease;
+pub mod operator;
 pub mod placement;
 pub mod planner;
 pub mod profile;

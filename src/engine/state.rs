@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Event;
 use super::fence::{Awaiting, FenceDevice, Fencing};
 use super::kv::Tree;
+use super::operator::{ClientName, Operator};
 use super::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName, ResourceName};
 
@@ -57,6 +58,9 @@ pub struct State {
     pub sessions: BTreeMap<SessionId, Session>,
     /// Packages by name.
     pub packages: BTreeMap<PackageName, PackageEntry>,
+    /// Who was ever given a certificate to use the API from elsewhere.
+    #[serde(default)]
+    pub operators: BTreeMap<ClientName, Operator>,
     /// The key/value tree.
     #[serde(default)]
     pub kv: Tree,
@@ -75,6 +79,11 @@ impl State {
     /// removed. A node that lags must listen to a leader that it does not know yet, or it would lag for ever.
     pub fn admits(&self, node: NodeId) -> bool {
         self.nodes.contains_key(&node) || node.0 > self.applied.0
+    }
+
+    /// Whether an operator who shows this cluster's certificate is to be let in.
+    pub fn admits_operator(&self, name: &ClientName) -> bool {
+        self.operators.get(name).is_some_and(|operator| operator.revoked.is_none())
     }
 
     /// Whether a membership change is under way: somebody joins or leaves, or the lease set has yet to follow the voters.

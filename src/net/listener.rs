@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -205,6 +205,13 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
             }
             (Service::Http, Some(subject)) => {
                 self.refusals.add(there, &format!("{subject} was refused: not known in the cluster"));
+                let refusing = axum::Router::new().fallback({
+                    let subject = subject.clone();
+                    async move || not_admitted(&subject)
+                });
+                // It proved who it is and may be told why; the place is not for staying.
+                let _ =
+                    timeout(HANDSHAKE_TIME_MAX, http::serve_stream(refusing, stream, Caller::Remote(subject))).await;
             }
             // `ServerTls::accept` gives a bearer for these two.
             (Service::Peer | Service::Http, None) => {}
@@ -250,9 +257,24 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
 /// The API as long as its caller is admitted: whoever is removed loses the connections that are open too.
 fn still_admitted(router: axum::Router, admits: Admits, subject: Subject) -> axum::Router {
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let admitted = admits(&subject);
-        async move { if admitted { next.run(request).await } else { StatusCode::FORBIDDEN.into_response() } }
+        let refused = (!admits(&subject)).then(|| not_admitted(&subject));
+        async move {
+            match refused {
+                None => next.run(request).await,
+                Some(refusal) => refusal,
+            }
+        }
     }))
+}
+
+/// What a bearer of this cluster's certificate is told whom the replicated state does not know.
+fn not_admitted(subject: &Subject) -> Response {
+    let message = format!(
+        "{subject} is not admitted by this cluster: removed, revoked, or not known on this member yet; nothing was \
+         changed"
+    );
+    let body = serde_json::json!({"code": "not_admitted", "message": message});
+    (StatusCode::FORBIDDEN, axum::Json(body)).into_response()
 }
 
 /// Counts handshakes under way per address.

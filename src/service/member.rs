@@ -87,12 +87,12 @@ async fn hand_over(agent: &Agent<HostPlatform>) {
     }
 }
 
-/// Members by their id, operators by the authority's signature alone.
+/// Members by their id, operators by their name.
 fn admits(agent: &Agent<HostPlatform>) -> crate::net::listener::Admits {
     let consensus = agent.consensus.clone();
     Arc::new(move |subject| match subject {
         Subject::Node(id) => consensus.read(|state| state.admits(*id)),
-        Subject::Client(_) => true,
+        Subject::Client(name) => consensus.read(|state| state.admits_operator(name)),
     })
 }
 

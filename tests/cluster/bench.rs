@@ -13,7 +13,7 @@ use pkgctl::lab::{
 };
 use serde_json::Value;
 
-const PKGCTL: &str = env!("CARGO_BIN_EXE_pkgctl");
+pub const PKGCTL: &str = env!("CARGO_BIN_EXE_pkgctl");
 const PORT: u16 = 8080;
 /// Ten lease times of the default profile, and as much again for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::routing::{get, post};
 use futures::StreamExt;
 use pkgctl::engine::NodeId;
-use pkgctl::net::http::{Endpoint, HttpError, UnixDoor, serve_unix};
+use pkgctl::net::http::{Call, Endpoint, HttpError, Method, UnixDoor, serve_unix};
 use pkgctl::net::tls::{Expect, Service};
 use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -109,7 +109,7 @@ async fn lines_come_as_they_are_sent() {
         Body::from_stream(stream.map(Ok::<_, std::convert::Infallible>))
     };
     let local = local(axum::Router::new().route("/events", get(stream)));
-    let (status, mut lines) = local.endpoint.lines("GET", "/events", None).await.unwrap();
+    let (status, mut lines) = local.endpoint.lines(&Call::new(Method::GET, "/events")).await.unwrap();
     assert_eq!(status, 200);
     say.send(Bytes::from_static(b"one\r\ntw")).await.unwrap();
     assert_eq!(lines.next().await.unwrap().as_deref(), Some("one"), "before the rest was sent");
@@ -134,8 +134,9 @@ async fn over_tls_the_router_learns_who_asks() {
     assert_eq!(alice.body, b"operator alice");
     let node = ask(cluster.node(3), Expect::Node(CLUSTER, NodeId(2))).await.unwrap();
     assert_eq!(node.body, b"node 3");
-    let mallory = ask(cluster.operator("mallory"), member).await.unwrap_err();
-    assert!(matches!(mallory, HttpError::Lost { .. }), "{mallory}");
+    let mallory = ask(cluster.operator("mallory"), member).await.unwrap();
+    let said = String::from_utf8(mallory.body).unwrap();
+    assert!(mallory.status == 403 && said.contains("operator mallory is not admitted"), "{said}");
     let wrong = ask(cluster.node(3), Expect::Node(CLUSTER, NodeId(4))).await.unwrap_err();
     assert!(wrong.to_string().contains("not node 4"), "{wrong}");
     let stranger = ask(Cluster::new().operator("alice"), member).await.unwrap_err();

@@ -1,6 +1,7 @@
 //! The routes of a member node, a file per subject. Every change is a command through the door.
 
 mod body;
+mod clients;
 mod cluster;
 mod fence;
 mod log;
@@ -37,6 +38,8 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/cluster/join", post(cluster::member_already))
         .route("/v1/cluster/token", post(cluster::token::<D>))
         .route("/v1/cluster/remove", post(cluster::remove::<D>))
+        .route("/v1/cluster/clients", get(clients::list::<D>))
+        .route("/v1/cluster/clients/{name}", put(clients::issue::<D>).delete(clients::revoke::<D>))
         .route("/v1/fences", get(fence::list::<D>))
         .route("/v1/fences/{name}", put(fence::set::<D>).delete(fence::delete::<D>))
         .route("/v1/fences/{name}/test", post(fence::test::<D>))

@@ -5,13 +5,14 @@
 //!
 //! - `step`: one entry being applied: its stamps, its facts for the keepers, its lines in the ledger.
 //! - `cluster`: the cluster, its nodes, join tokens. `session`: voters' lives and sessions. `expire`: rule 12.
-//! - `kv`: the key/value tree. `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
+//! - `kv`: the key/value tree. `operator`: who may come in from elsewhere. `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
 
 mod cluster;
 mod expire;
 mod fence;
 mod kv;
 mod node;
+mod operator;
 mod owner;
 mod package;
 mod session;
@@ -115,6 +116,8 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::DeletePackage { package, revision } => package::delete(step, package, *revision),
         Command::RunPackage { package, node } => package::run(step, package, node.as_ref()),
         Command::StopPackage { package, scope } => package::stop(step, package, scope),
+        Command::AdmitOperator { name } => operator::admit(step, name),
+        Command::RevokeOperator { name } => operator::revoke(step, name),
         Command::Kv(txn) => kv::txn(step, txn),
         Command::ClearFailure { package, node } => package::clear_failure(step, package, node),
         Command::MovePackage { package, token, to, why } => owner::switch(step, package, *token, *to, why),

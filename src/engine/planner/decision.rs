@@ -160,6 +160,8 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::Register { .. }
         | Command::DefinePackage { .. }
         | Command::DeletePackage { .. }
+        | Command::AdmitOperator { .. }
+        | Command::RevokeOperator { .. }
         | Command::RunPackage { .. }
         | Command::StopPackage { .. }
         | Command::MovePackage { .. }

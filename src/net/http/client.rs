@@ -10,7 +10,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
-use hyper::{Request, Response, Uri};
+
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -29,6 +30,45 @@ pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
 pub const ANSWER_MAX_BYTES: usize = 16 << 20;
 /// Longest line of an answer read as lines, in bytes.
 pub const LINE_MAX_BYTES: usize = 1 << 20;
+
+/// A request as its sender means it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What is done.
+    pub method: Method,
+    /// To what, with the query.
+    pub path: String,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// What is sent with it: JSON, unless the headers say otherwise.
+    pub body: Option<Vec<u8>>,
+    /// How long connecting may take, TLS included.
+    pub connect_within: Duration,
+    /// How long the whole answer may take.
+    pub within: Duration,
+}
+
+impl Call {
+    /// A request without a body, patient as usual.
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        let (connect_within, within) = (CONNECT_TIME_MAX, ANSWER_TIME_MAX);
+        Self { method, path: path.into(), headers: Vec::new(), body: None, connect_within, within }
+    }
+
+    fn request(&self) -> Result<Request<Full<Bytes>>, HttpError> {
+        let unsent = |why: String| HttpError::Unreachable { why };
+        let uri: Uri = self.path.parse().map_err(|e| unsent(format!("'{}' is not a path: {e}", self.path)))?;
+        let mut builder = Request::builder().method(self.method.clone()).uri(uri);
+        let typed = self.headers.iter().any(|(name, _)| CONTENT_TYPE == *name);
+        if self.body.is_some() && !typed {
+            builder = builder.header(CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in &self.headers {
+            builder = builder.header(*name, value);
+        }
+        builder.body(Full::from(self.body.clone().unwrap_or_default())).map_err(|e| unsent(e.to_string()))
+    }
+}
 
 /// Where an agent answers. Every request is a connection of its own.
 #[derive(Clone, Debug)]
@@ -101,8 +141,19 @@ impl Endpoint {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<Answer, HttpError> {
+        let method = method.parse().map_err(|e| HttpError::Unreachable { why: format!("'{method}': {e}") })?;
+        let call = Call { within, body, ..Call::new(method, path) };
+        self.call(&call).await
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// # Errors
+    /// As for [`Self::request`].
+    pub async fn call(&self, call: &Call) -> Result<Answer, HttpError> {
+        let within = call.within;
         let work = async {
-            let (head, body) = self.exchange(request(method, path, body)?).await?.into_parts();
+            let (head, body) = self.exchange_within(call.connect_within, call.request()?).await?.into_parts();
             let body = Limited::new(body, ANSWER_MAX_BYTES).collect().await;
             let lost = |e| HttpError::Lost { why: format!("the agent's answer broke off: {e}") };
             let body = body.map_err(lost)?.to_bytes().to_vec();
@@ -116,11 +167,11 @@ impl Endpoint {
     /// caller's to look at.
     ///
     /// # Errors
-    /// [`HttpError`], when not even the answer's head came within [`ANSWER_TIME_MAX`].
-    pub async fn lines(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Result<(u16, Lines), HttpError> {
-        let late = |_| HttpError::Lost { why: format!("{} did not answer within {ANSWER_TIME_MAX:?}", self.name()) };
-        let request = request(method, path, body)?;
-        let answer = timeout(ANSWER_TIME_MAX, self.exchange(request)).await.map_err(late)??;
+    /// [`HttpError`], when not even the answer's head came within the call's time.
+    pub async fn lines(&self, call: &Call) -> Result<(u16, Lines), HttpError> {
+        let late = |_| HttpError::Lost { why: format!("{} did not answer within {:?}", self.name(), call.within) };
+        let asking = self.exchange_within(call.connect_within, call.request()?);
+        let answer = timeout(call.within, asking).await.map_err(late)??;
         let status = answer.status().as_u16();
         Ok((status, Lines { body: answer.into_body(), have: Vec::new(), ended: false }))
     }
@@ -130,11 +181,19 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`HttpError`].
-    pub async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+        self.exchange_within(CONNECT_TIME_MAX, request).await
+    }
+
+    async fn exchange_within(
+        &self,
+        connect_within: Duration,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, HttpError> {
         request.headers_mut().entry(HOST).or_insert(hyper::header::HeaderValue::from_static("pkgctl"));
         let work = self.connect();
-        let late = |_| self.unreachable(&format!("no connection within {CONNECT_TIME_MAX:?}"));
-        let stream = timeout(CONNECT_TIME_MAX, work).await.map_err(late)??;
+        let late = |_| self.unreachable(&format!("no connection within {connect_within:?}"));
+        let stream = timeout(connect_within, work).await.map_err(late)??;
         let lost = |e: hyper::Error| HttpError::Lost { why: format!("{} broke off: {}", self.name(), cause(&e)) };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
         // Ends by itself with the answer's body or when both are dropped; its error comes out of the sender too.
@@ -199,16 +258,6 @@ fn no_socket(path: &std::path::Path, error: &io::Error) -> String {
             "cannot reach the agent at {path} ({error}): is pkgctl-agent running? `systemctl status pkgctl-agent`"
         ),
     }
-}
-
-fn request(method: &str, path: &str, body: Option<Vec<u8>>) -> Result<Request<Full<Bytes>>, HttpError> {
-    let unsent = |why: String| HttpError::Unreachable { why };
-    let uri: Uri = path.parse().map_err(|e| unsent(format!("'{path}' is not a path: {e}")))?;
-    let mut builder = Request::builder().method(method).uri(uri);
-    if body.is_some() {
-        builder = builder.header(CONTENT_TYPE, "application/json");
-    }
-    builder.body(Full::from(body.unwrap_or_default())).map_err(|e| unsent(e.to_string()))
 }
 
 /// An answer that goes on, as lines.

@@ -12,7 +12,8 @@ mod client;
 mod server;
 mod unix;
 
-pub use client::{ANSWER_TIME_MAX, Answer, Endpoint, HttpError, Lines};
+pub use client::{ANSWER_TIME_MAX, Answer, CONNECT_TIME_MAX, Call, Endpoint, HttpError, Lines};
+pub use hyper::Method;
 pub use server::{serve_stream, serve_unix};
 pub use unix::{GROUP, SocketError, UnixDoor};
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
+pub use crate::engine::operator::ClientName;
 use crate::engine::{ClusterId, NodeId};
 
 pub mod authority;
@@ -27,8 +28,6 @@ pub use files::IdentityDir;
 
 const SUFFIX: &str = "pkgctl";
 const CLIENT: &str = "client-";
-/// Longest operator name, so that `client-<name>` is one DNS label.
-pub const CLIENT_NAME_MAX_BYTES: usize = 63 - CLIENT.len();
 
 /// What can be wrong with keys, certificates and the files that hold them.
 #[derive(Debug, thiserror::Error)]
@@ -100,36 +99,6 @@ pub enum IdentityError {
     },
 }
 
-/// An operator's name in a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ClientName(String);
-
-impl ClientName {
-    /// Checks and takes a name: 1 to [`CLIENT_NAME_MAX_BYTES`] of a-z, 0-9 and `-`, a letter or digit first and last.
-    ///
-    /// # Errors
-    /// The sentence that says what to write instead.
-    pub fn new(given: impl Into<String>) -> Result<Self, String> {
-        let given = given.into();
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let ok = (1..=CLIENT_NAME_MAX_BYTES).contains(&given.len())
-            && given.bytes().all(inner)
-            && !given.starts_with('-')
-            && !given.ends_with('-');
-        if ok {
-            Ok(Self(given))
-        } else {
-            let shown: String = given.chars().take(80).collect();
-            Err(format!("'{shown}' is not an operator's name: use 1 to {CLIENT_NAME_MAX_BYTES} of a-z 0-9 -"))
-        }
-    }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// Whom a certificate is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
@@ -143,7 +112,7 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Node(id) => write!(f, "node {id}"),
-            Subject::Client(name) => write!(f, "operator {}", name.0),
+            Subject::Client(name) => write!(f, "operator {name}"),
         }
     }
 }
@@ -162,7 +131,7 @@ impl Bearer {
     pub fn dns_name(&self) -> String {
         match &self.subject {
             Subject::Node(id) => format!("n{id}.{}.{SUFFIX}", self.cluster),
-            Subject::Client(name) => format!("{CLIENT}{}.{}.{SUFFIX}", name.0, self.cluster),
+            Subject::Client(name) => format!("{CLIENT}{name}.{}.{SUFFIX}", self.cluster),
         }
     }
 

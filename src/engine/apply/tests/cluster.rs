@@ -3,6 +3,7 @@
 use super::*;
 use crate::engine::command::JOIN_TOKENS_MAX;
 use crate::engine::event::{Event, LEDGER_MAX, TEXT_MAX_BYTES};
+use crate::engine::operator::ClientName;
 
 fn join(at: usize, token: String, request: u64) -> Command {
     Command::AddNode { node: new_node(at), token, request: Nonce(request) }
@@ -174,4 +175,21 @@ fn the_last_voter_cannot_be_given_up() {
     log.state.raft_voters = [log.nodes[0]].into();
     let why = log.refused(Command::RemoveNode { node: node_name(0) }).to_string();
     assert!(why.contains("last voter"), "{why}");
+}
+
+#[test]
+fn an_operator_is_admitted_until_revoked_and_its_name_is_never_given_again() {
+    let mut log = Log::three();
+    let name = ClientName::new("alice").unwrap();
+    assert!(!log.state.admits_operator(&name), "nobody signed for it here");
+    assert_eq!(log.say(Command::AdmitOperator { name: name.clone() }), Reply::Done);
+    assert_eq!(log.say(Command::AdmitOperator { name: name.clone() }), Reply::Already);
+    assert!(log.state.admits_operator(&name));
+    assert_eq!(log.say(Command::RevokeOperator { name: name.clone() }), Reply::Done);
+    assert_eq!(log.say(Command::RevokeOperator { name: name.clone() }), Reply::Already);
+    assert!(!log.state.admits_operator(&name));
+    let again = log.say(Command::AdmitOperator { name });
+    assert!(matches!(again, Reply::Rejected(Rejected::OperatorRevoked { .. })), "{again:?}");
+    let stranger = log.say(Command::RevokeOperator { name: ClientName::new("bob").unwrap() });
+    assert!(matches!(stranger, Reply::Rejected(Rejected::NoSuchOperator { .. })), "{stranger:?}");
 }

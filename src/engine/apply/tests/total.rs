@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::fence::{FenceAction, FenceDevice, FenceOutcome};
 use crate::engine::kv::{self, Change, Compare, Condition, Guard, Key, RequestId, Test, Txn};
+use crate::engine::operator::ClientName;
 use crate::engine::state::{ResourceReport, ResourceState, Watchdog};
 use crate::engine::{check, codec};
 
@@ -138,6 +139,10 @@ fn nodes_and_leases() -> impl Strategy<Value = Command> {
         (prop::collection::btree_set(number().prop_map(NodeId), 0..4), prop::option::of(number()))
             .prop_map(|(members, after)| Command::AddLeaseSet { members, after: after.map(SetId) }),
         number().prop_map(|set| Command::RetireLeaseSet { set: SetId(set) }),
+        ("[ab]", any::<bool>()).prop_map(|(name, admit)| {
+            let name = ClientName::new(name).unwrap();
+            if admit { Command::AdmitOperator { name } } else { Command::RevokeOperator { name } }
+        }),
     ]
 }
 
