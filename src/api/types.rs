@@ -13,7 +13,7 @@ use crate::engine::fence::{FenceAction, FenceDevice, Fencing};
 use crate::engine::operator::{ClientName, Operator};
 use crate::engine::state::Watchdog;
 use crate::engine::view::PackageView;
-use crate::engine::{ClusterId, LogIndex, NodeId, Profile, Reply, SessionId, Token};
+use crate::engine::{ClusterId, LogIndex, NodeId, Profile, Reply, SessionId, Token, WallMillis};
 use crate::package::{NodeName, Package, PackageName};
 
 /// `GET /v1/status`.
@@ -21,6 +21,10 @@ use crate::package::{NodeName, Package, PackageName};
 pub struct Status {
     /// The cluster; none on a node that is not in one.
     pub cluster: Option<ClusterStatus>,
+    /// That this node was removed from its cluster: what still holds, and how it comes back. None on a member, and on a
+    /// node that never was one.
+    #[serde(default)]
+    pub removed: Option<RemovedNode>,
     /// The node that answers.
     pub local: Local,
     /// Its name.
@@ -31,6 +35,21 @@ pub struct Status {
     pub stale: bool,
     /// Every package, by name.
     pub packages: Vec<PackageView>,
+}
+
+/// A node that was removed from its cluster, in `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Which node it was.
+    pub node: NodeId,
+    /// The entry that removed it.
+    pub index: LogIndex,
+    /// When this node was told, by its wall clock.
+    pub since: WallMillis,
+    /// What happened, what still holds, what to do.
+    pub sentence: String,
 }
 
 /// The cluster in `status`.

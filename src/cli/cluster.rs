@@ -10,7 +10,7 @@ use super::client::Client;
 use super::exit::Failed;
 use super::operators;
 use super::print::Out;
-use super::status::warnings;
+use super::status::{outside, warnings};
 use crate::api::types::{
     Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress, RemoveRequest, Status,
 };
@@ -194,11 +194,12 @@ fn step_of(status: &Status) -> String {
 
 async fn members(client: &Client, out: &Out) -> Result<(), Failed> {
     let status: Status = client.get("/v1/status").await?;
-    out.value(&status.cluster);
     let Some(cluster) = &status.cluster else {
-        out.say("this node is in no cluster yet");
+        out.value(&status.removed.as_ref().map(|removed| serde_json::json!({"removed": removed})));
+        out.say(&outside(&status));
         return Ok(());
     };
+    out.value(&status.cluster);
     out.say(&format!("cluster {} ({})", cluster.name, cluster.id));
     warnings(out, cluster, status.stale);
     out.table(&["NODE", "ID", "ADDRESS", "ROLE", "SESSION", "WATCHDOG", "OWNS"], &rows(cluster));

@@ -21,9 +21,7 @@ async fn all(client: &Client, out: &Out) -> Result<(), Failed> {
     let status: Status = client.get("/v1/status").await?;
     out.value(&status);
     let Some(cluster) = &status.cluster else {
-        out.say(
-            "this node is in no cluster yet: `pkgctl cluster init` makes one, `pkgctl cluster join TOKEN` joins one",
-        );
+        out.say(&outside(&status));
         return Ok(());
     };
     out.say(&headline(cluster, &status));
@@ -35,6 +33,15 @@ async fn all(client: &Client, out: &Out) -> Result<(), Failed> {
     let rows: Vec<Vec<String>> = status.packages.iter().map(row).collect();
     out.table(&["PACKAGE", "STATE", "OWNER", "TOKEN", "SINCE", "REASON"], &rows);
     Ok(())
+}
+
+/// What a node says that is in no cluster.
+pub fn outside(status: &Status) -> String {
+    let never = || {
+        "this node is in no cluster yet: `pkgctl cluster init` makes one, `pkgctl cluster join TOKEN` joins one"
+            .to_owned()
+    };
+    status.removed.as_ref().map_or_else(never, |removed| removed.sentence.clone())
 }
 
 fn headline(cluster: &ClusterStatus, status: &Status) -> String {

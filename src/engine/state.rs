@@ -12,6 +12,9 @@ use super::operator::{ClientName, Operator};
 use super::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName, ResourceName};
 
+/// Removed nodes whose removal's entry is kept.
+pub const REMOVED_MAX: usize = 64;
+
 /// Everything replicated.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -29,6 +32,9 @@ pub struct State {
     /// (rule 18).
     #[serde(default)]
     pub leaving: BTreeSet<NodeId>,
+    /// Which entry removed whom; the newest [`REMOVED_MAX`].
+    #[serde(default)]
+    pub removed: BTreeMap<NodeId, LogIndex>,
     /// Current life of each voter's keeper (rule 9).
     pub voter_lives: BTreeMap<NodeId, VoterLife>,
     /// Unretired lease sets, at most two (rule 15).
@@ -78,7 +84,14 @@ impl State {
     /// the log than is applied here. Ids are places in the log, so an id that is not beyond it and is no member's was
     /// removed. A node that lags must listen to a leader that it does not know yet, or it would lag for ever.
     pub fn admits(&self, node: NodeId) -> bool {
-        self.nodes.contains_key(&node) || node.0 > self.applied.0
+        self.removed(node).is_none()
+    }
+
+    /// The entry that removed the bearer of such a certificate, or the newest one if that is not kept any more; none for
+    /// those that are admitted. A log without the cluster's own entry knows of nobody.
+    pub fn removed(&self, node: NodeId) -> Option<LogIndex> {
+        let gone = self.cluster.is_some() && !self.nodes.contains_key(&node) && node.0 <= self.applied.0;
+        gone.then(|| self.removed.get(&node).copied().unwrap_or(self.applied))
     }
 
     /// Whether an operator who shows this cluster's certificate is to be let in.
@@ -377,12 +390,24 @@ mod tests {
 
     #[test]
     fn a_short_log_refuses_who_was_removed_and_not_who_joined_after_its_end() {
-        let mut state = State::default();
-        assert!(state.admits(NodeId(29)), "before the cluster's own entry");
+        let mut state = State { applied: LogIndex(1), ..State::default() };
+        assert!(state.admits(NodeId(1)) && state.admits(NodeId(29)), "before the cluster's own entry");
+        state.cluster = Some(Cluster {
+            id: ClusterId(1),
+            name: String::new(),
+            profile: Profile::Default,
+            ca_certificate: String::new(),
+            ca_key: String::new(),
+            datagram_keys: BTreeMap::new(),
+        });
         state.applied = LogIndex(28);
         let lets_in: BTreeSet<u64> = (27..=30).filter(|id| state.admits(NodeId(*id))).collect();
         assert_eq!(lets_in, [29, 30].into());
         state.applied = LogIndex(29);
         assert!(!state.admits(NodeId(29)), "its entry is applied, and it is no member: it was removed");
+        assert_eq!(state.removed(NodeId(29)), Some(LogIndex(29)), "by that entry at the latest");
+        state.removed.insert(NodeId(29), LogIndex(31));
+        state.applied = LogIndex(40);
+        assert_eq!(state.removed(NodeId(29)), Some(LogIndex(31)));
     }
 }

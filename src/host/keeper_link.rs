@@ -2,7 +2,7 @@
 //! does. A keeper outlives the agent that started it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::config::{Places, Scheduling};
 use crate::engine::frame::{self, Frames};
@@ -67,6 +67,24 @@ async fn keep_up(keeper: KeeperStart, orders: Receiver<ToKeeper>, events: Sender
             Err(error) => tracing::debug!(%error, "no keeper yet"),
         }
         sleep(RETRY).await;
+    }
+}
+
+/// Tells the keeper at that socket to end, on a connection of its own, and waits until it has, for so long at most. One
+/// that is not there has ended.
+pub async fn end_keeper(socket: &Path, why: String, within: Duration) {
+    let ending = async {
+        let stream = UnixStream::connect(socket).await?;
+        let (mut reader, mut writer) = stream.into_split();
+        let hello = ToKeeper::Hello { version: VERSION, program: env!("CARGO_PKG_VERSION").to_owned() };
+        write(&mut writer, &hello).await?;
+        write(&mut writer, &ToKeeper::End { why }).await?;
+        tokio::io::copy(&mut reader, &mut tokio::io::sink()).await
+    };
+    match timeout(within, ending).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "no keeper to end"),
+        Err(_elapsed) => tracing::warn!("the keeper has not ended within {within:?}; it holds no lease. Restart it"),
     }
 }
 

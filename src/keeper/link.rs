@@ -21,3 +21,11 @@ pub struct KeeperLink {
     /// What comes from it.
     pub from: async_channel::Receiver<KeeperEvent>,
 }
+
+impl KeeperLink {
+    /// Ends the link for good, whoever holds ends of it.
+    pub fn close(&self) {
+        self.from.close();
+        self.to.close();
+    }
+}

@@ -44,6 +44,11 @@ pub enum ToKeeper {
         /// Why, for the log.
         why: String,
     },
+    /// End in good order: this node is in no cluster any more, and there is nothing to release.
+    End {
+        /// Why, for the log.
+        why: String,
+    },
     /// Ask these voters to let a silent session expire, until [`ToKeeper::Abandon`] or everyone agreed.
     Collect {
         /// Which session.

@@ -23,7 +23,8 @@ use super::http::{self, Caller};
 use super::identity::{Bearer, Subject};
 use super::join::{self, JoinService};
 use super::peers;
-use super::refusals::{Refusals, TELL_EVERY};
+use super::refusals::{Refusals, TELL_EVERY, TELL_REMOVED_EVERY};
+use super::removed::Removed;
 use super::sockets;
 use super::tls::{Accepted, ServerStream, ServerTls, Service};
 use crate::raft::peers::PeerService;
@@ -56,9 +57,20 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Says whether a bearer of a valid certificate may (still) come in: is that node a member, is that operator known?
-/// Asked at every connection and at every request on it.
-pub type Admits = Arc<dyn Fn(&Subject) -> bool + Send + Sync>;
+/// How the bearer of a valid certificate stands to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// That node is a member, that operator is known.
+    Known,
+    /// It is not.
+    Unknown,
+    /// That node was a member, and is told that it was removed.
+    Removed(Removed),
+}
+
+/// Says whether a bearer of a valid certificate may (still) come in. Asked at every connection and at every request on
+/// it.
+pub type Admits = Arc<dyn Fn(&Subject) -> Standing + Send + Sync>;
 
 /// What lies behind the port.
 pub struct Doors<P, J> {
@@ -120,10 +132,12 @@ impl Listener {
 
     /// Serves until the future is dropped, which ends every connection.
     pub async fn serve<P: PeerService, J: JoinService>(self, tls: ServerTls, doors: Doors<P, J>) {
-        let (entrance, refusals) = (Entrance::default(), Refusals::default());
-        let port = Port { tls, doors, entrance, refusals, joins: Arc::new(Semaphore::new(JOINS_MAX)) };
+        let (entrance, refusals, removed) = (Entrance::default(), Refusals::default(), Refusals::default());
+        let port = Port { tls, doors, entrance, refusals, removed, joins: Arc::new(Semaphore::new(JOINS_MAX)) };
         let mut tell = interval(TELL_EVERY);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tell_removed = interval(TELL_REMOVED_EVERY);
+        tell_removed.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
@@ -144,7 +158,8 @@ impl Listener {
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = tell.tick() => port.refusals.tell(),
+                _ = tell.tick() => port.refusals.tell(TELL_EVERY),
+                _ = tell_removed.tick() => port.removed.tell(TELL_REMOVED_EVERY),
                 // Clears ended tasks away; a panic in one has been reported by the panic hook and ends only that one.
                 Some(_) = open.join_next() => {}
             }
@@ -157,6 +172,8 @@ struct Port<P, J> {
     doors: Doors<P, J>,
     entrance: Entrance,
     refusals: Refusals,
+    /// Removed nodes that try to come in, which they do for as long as they do not listen.
+    removed: Refusals,
     joins: Arc<Semaphore>,
 }
 
@@ -167,6 +184,7 @@ impl<P, J> Clone for Port<P, J> {
             doors: self.doors.clone(),
             entrance: self.entrance.clone(),
             refusals: self.refusals.clone(),
+            removed: self.removed.clone(),
             joins: self.joins.clone(),
         }
     }
@@ -199,7 +217,7 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
         match (service, subject) {
             (Service::Join, _) => self.join(stream, here, there).await,
             (Service::Peer, Some(subject)) => self.peer(stream, subject, there).await,
-            (Service::Http, Some(subject)) if (self.doors.admits)(&subject) => {
+            (Service::Http, Some(subject)) if (self.doors.admits)(&subject) == Standing::Known => {
                 let router = still_admitted(self.doors.router, self.doors.admits, subject.clone());
                 http::serve_stream(router, stream, Caller::Remote(subject)).await;
             }
@@ -219,12 +237,16 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
     }
 
     async fn peer(self, mut stream: ServerStream, subject: Subject, there: SocketAddr) {
-        let ended = match subject {
-            Subject::Node(from) if (self.doors.admits)(&subject) => {
-                let admitted = || (self.doors.admits)(&subject);
-                peers::serve(&mut stream, from, &*self.doors.peers, admitted).await
+        let ended = match (&subject, (self.doors.admits)(&subject)) {
+            (Subject::Node(from), Standing::Known) => {
+                let standing = || (self.doors.admits)(&subject);
+                peers::serve(&mut stream, *from, &*self.doors.peers, standing).await
             }
-            Subject::Node(_) | Subject::Client(_) => {
+            (_, Standing::Removed(removed)) => {
+                self.removed.add(there, &format!("{subject} was told that entry {} removed it", removed.index));
+                peers::turn_away(&mut stream, removed).await
+            }
+            (Subject::Node(_) | Subject::Client(_), Standing::Known | Standing::Unknown) => {
                 self.refusals.add(there, &format!("{subject} was refused: not a member"));
                 peers::refuse(&mut stream, &peers::not_a_member(&subject)).await
             }
@@ -257,7 +279,7 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
 /// The API as long as its caller is admitted: whoever is removed loses the connections that are open too.
 fn still_admitted(router: axum::Router, admits: Admits, subject: Subject) -> axum::Router {
     router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let refused = (!admits(&subject)).then(|| not_admitted(&subject));
+        let refused = (admits(&subject) != Standing::Known).then(|| not_admitted(&subject));
         async move {
             match refused {
                 None => next.run(request).await,

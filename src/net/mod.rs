@@ -23,6 +23,7 @@ pub mod listener;
 pub mod peers;
 pub mod random;
 pub mod refusals;
+pub mod removed;
 pub mod socket_path;
 mod sockets;
 pub mod tls;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Time between two lines.
 pub const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Time between two lines about nodes that were removed and try to come in.
+pub const TELL_REMOVED_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct State {
@@ -29,9 +31,9 @@ impl Refusals {
         }
     }
 
-    /// An interval of [`TELL_EVERY`] has passed.
-    pub fn tell(&self) {
-        if let Some(line) = self.line_of_interval() {
+    /// An interval has passed.
+    pub fn tell(&self, interval: Duration) {
+        if let Some(line) = self.line_of_interval(interval) {
             tracing::info!("{line}");
         }
     }
@@ -47,12 +49,12 @@ impl Refusals {
         None
     }
 
-    fn line_of_interval(&self) -> Option<String> {
+    fn line_of_interval(&self, interval: Duration) -> Option<String> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let unsaid = std::mem::take(&mut state.unsaid);
         state.said = unsaid > 0;
         let last = std::mem::take(&mut state.last);
-        (unsaid > 0).then(|| format!("{unsaid} more were refused within {TELL_EVERY:?}; the last one, {last}"))
+        (unsaid > 0).then(|| format!("{unsaid} more were refused within {interval:?}; the last one, {last}"))
     }
 }
 
@@ -67,11 +69,11 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(refusals.line_of(there, "again"), None);
         }
-        let line = refusals.line_of_interval().unwrap();
+        let line = refusals.line_of_interval(TELL_EVERY).unwrap();
         assert!(line.contains("1000 more") && line.ends_with("10.0.0.9:5: again"), "{line}");
         assert_eq!(refusals.line_of(there, "still"), None, "the interval had its line");
-        assert!(refusals.line_of_interval().is_some());
-        assert_eq!(refusals.line_of_interval(), None);
+        assert!(refusals.line_of_interval(TELL_EVERY).is_some());
+        assert_eq!(refusals.line_of_interval(TELL_EVERY), None);
         assert!(refusals.line_of(there, "later").is_some(), "after a quiet interval it is told at once again");
     }
 }

@@ -11,22 +11,26 @@ use super::admission::Admission;
 use super::calls::Calls;
 use super::doorway::Doorway;
 use super::platform::HostPlatform;
-use super::{DiskFailed, Start, logs};
+use super::{DiskFailed, Ended, Start, logs, removal};
 use crate::agent::{Agent, Parts};
 use crate::api::routes::routes;
 use crate::engine::lease::Rules;
 use crate::host::keeper_link::{self, KeeperStart};
 use crate::net::identity::{Credentials, Subject};
-use crate::net::listener::{Doors, Listener};
+use crate::net::listener::{Doors, Listener, Standing};
 use crate::net::peers::TlsPeers;
+use crate::net::removed::Removed;
 use crate::net::tls::ServerTls;
 use crate::raft::{Consensus, Options};
 
 /// How long another node may take to take the lead before this agent ends.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
-/// Lives as a member until SIGTERM, SIGINT or a fatal error.
-pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: Doorway) -> Result<()> {
+/// How long the keeper of a removed node may take to stop what is left and end; the kernel has ended its lease already.
+const KEEPER_ENDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Lives as a member until SIGTERM, SIGINT, its removal or a fatal error.
+pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: Doorway) -> Result<Ended> {
     let Subject::Node(me) = credentials.bearer().subject.clone() else {
         bail!("the certificate in {} is an operator's, not a node's", start.places.state_dir().display());
     };
@@ -39,7 +43,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         );
     };
     let peers = TlsPeers::new(credentials.clone(), identity.profile.into());
-    let consensus = Consensus::start(Options::new(state_dir), peers.clone()).await?;
+    let consensus = Consensus::start(Options::new(state_dir.clone()), peers.clone()).await?;
     let link = keeper_link::open(KeeperStart {
         places: start.places.clone(),
         scheduling: start.config.scheduling,
@@ -49,6 +53,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
     });
     let platform = HostPlatform::new(start.places.clone(), start.systemd.clone());
     let (name, address, rules) = (start.name.clone(), start.listen, Rules::ALL);
+    let (peers_too, link_too) = (peers.clone(), link.clone());
     let parts = Parts { me, name, address, platform, peers, consensus, keeper: link, rules };
     let agent = Agent::start(parts);
     let router = routes(agent.clone());
@@ -65,13 +70,24 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
     let rotating = tokio::spawn(logs::rotate(vec![log_dir.join("packages"), log_dir]));
     start.systemd.ready();
     tracing::info!(node = %start.name, id = %me, listen = %start.listen, "member of the cluster");
-    let outcome = until_told(&agent).await;
-    start.systemd.stopping();
-    hand_over(&agent).await;
+    let outcome = tokio::select! {
+        told = until_told(&agent) => told.map(|()| None),
+        record = removal::learned(&agent, &peers_too) => Ok(Some(record)),
+    };
+    if let Ok(Some(record)) = &outcome {
+        record.keep(&state_dir)?;
+        tracing::warn!("{}", record.sentence());
+    } else {
+        start.systemd.stopping();
+        hand_over(&agent).await;
+    }
     serving.abort();
     rotating.abort();
     agent.consensus.shutdown().await;
-    outcome
+    let Some(record) = outcome? else { return Ok(Ended::Told) };
+    link_too.close();
+    keeper_link::end_keeper(&start.places.keeper_socket(), record.sentence(), KEEPER_ENDS_WITHIN).await;
+    Ok(Ended::Removed)
 }
 
 /// Leads no more, if it did and another can: then the cluster takes writes while this agent is away.
@@ -91,8 +107,12 @@ async fn hand_over(agent: &Agent<HostPlatform>) {
 fn admits(agent: &Agent<HostPlatform>) -> crate::net::listener::Admits {
     let consensus = agent.consensus.clone();
     Arc::new(move |subject| match subject {
-        Subject::Node(id) => consensus.read(|state| state.admits(*id)),
-        Subject::Client(name) => consensus.read(|state| state.admits_operator(name)),
+        Subject::Node(id) => match consensus.read(|state| state.removed(*id)) {
+            None => Standing::Known,
+            Some(index) => Standing::Removed(Removed { cluster: consensus.identity().cluster, node: *id, index }),
+        },
+        Subject::Client(name) if consensus.read(|state| state.admits_operator(name)) => Standing::Known,
+        Subject::Client(_) => Standing::Unknown,
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! - `passive`: a node that is in no cluster answers so, and waits for `cluster init` or `cluster join`.
 //! - `member`: a node in a cluster: consensus, keeper, agent, listeners.
-//! - `platform`: the real world around an agent.
+//! - `platform`: the real world around an agent. `removal`: a node that was removed knows it.
 //! - `admission`: letting others join; `calls`: requests of other members.
 //! - `doorway`: one local socket for both lives. `logs`: rotation of logs.
 
@@ -13,7 +13,9 @@ mod logs;
 mod member;
 mod passive;
 mod platform;
+mod removal;
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -129,11 +131,33 @@ fn log_to_stderr(level: &str) {
 }
 
 async fn live(start: Start) -> Result<()> {
-    let files = IdentityDir::open(start.places.state_dir().join("identity"))?;
+    let state_dir = start.places.state_dir();
+    let files = IdentityDir::open(state_dir.join(removal::IDENTITY_DIR))?;
     let doorway = Doorway::open(start.places.api_socket())?;
-    let credentials: Arc<Credentials> = match files.load()? {
+    let removed = removal::Record::read(&state_dir)?;
+    let known = if removed.is_some() { None } else { files.load()? };
+    let credentials: Arc<Credentials> = match known {
         Some(credentials) => Arc::new(credentials),
-        None => passive::wait(&start, &files, &doorway).await?,
+        None => passive::wait(&start, &files, &doorway, removed).await?,
     };
-    member::live(start, credentials, doorway).await
+    match member::live(start, credentials, doorway).await? {
+        Ended::Told => Ok(()),
+        Ended::Removed => Err(begin_again()),
+    }
+}
+
+/// How a member's life ended well.
+enum Ended {
+    /// It was told to stop.
+    Told,
+    /// It is no member any more.
+    Removed,
+}
+
+/// Puts a fresh process in this one's place, with nothing left of the member that it was; answers why that failed.
+fn begin_again() -> anyhow::Error {
+    let mut words = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0(words.next().unwrap_or_default()).args(words);
+    anyhow::Error::new(command.exec()).context("the agent cannot begin again after its removal; start it again")
 }

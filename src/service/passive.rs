@@ -16,10 +16,11 @@ use tokio::time::timeout;
 
 use super::Start;
 use super::doorway::Doorway;
+use super::removal::{IDENTITY_DIR, Record};
 use crate::api::failure::Refusal;
 use crate::api::local::Local;
 use crate::api::routes::Body;
-use crate::api::types::{InitRequest, JoinRequest, Joined, Progress, Status};
+use crate::api::types::{InitRequest, JoinRequest, Joined, Progress, RemovedNode, Status};
 use crate::engine::command::{Entry, NewNode};
 use crate::engine::state::Cluster;
 use crate::engine::{Command, FOUNDER, LogIndex, NodeId, Reply};
@@ -32,6 +33,9 @@ use crate::raft::{self, Consensus, Identity, Options, PeerCall, PeerError, Peers
 /// How long a cluster of one may take to commit its first entry.
 const FOUND_WITHIN: Duration = Duration::from_secs(15);
 
+/// What a node says that was never in a cluster.
+const WAITING: &str = "in no cluster yet: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN`";
+
 /// How long a question for changes is kept waiting by a node in no cluster.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -43,6 +47,8 @@ const TURN_WITHIN: Duration = Duration::from_secs(10);
 struct Outside {
     start: Start,
     files: Arc<IdentityDir>,
+    /// The cluster that this node was removed from; its store is set aside before it becomes something else.
+    removed: Option<Record>,
     /// One `init` or `join` at a time.
     busy: Arc<tokio::sync::Mutex<()>>,
     done: mpsc::Sender<Arc<Credentials>>,
@@ -51,11 +57,18 @@ struct Outside {
 }
 
 /// Serves until the node is in a cluster; answers its credentials.
-pub(super) async fn wait(start: &Start, files: &IdentityDir, doorway: &Doorway) -> Result<Arc<Credentials>> {
+pub(super) async fn wait(
+    start: &Start,
+    files: &IdentityDir,
+    doorway: &Doorway,
+    removed: Option<Record>,
+) -> Result<Arc<Credentials>> {
+    let said = removed.as_ref().map_or_else(|| WAITING.to_owned(), Record::sentence);
     let (done, mut ready) = mpsc::channel(1);
     let outside = Outside {
         start: start.clone(),
         files: Arc::new(files.clone()),
+        removed,
         busy: Arc::default(),
         done,
         request: Arc::default(),
@@ -68,8 +81,8 @@ pub(super) async fn wait(start: &Start, files: &IdentityDir, doorway: &Doorway) 
         .fallback(outside_any_cluster)
         .with_state(outside);
     doorway.lead_to(router);
-    tracing::info!("in no cluster yet: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN`");
-    start.systemd.status("in no cluster: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN`");
+    tracing::info!("{said}");
+    start.systemd.status(&said);
     start.systemd.ready();
     loop {
         match timeout(start.systemd.turn_within().unwrap_or(TURN_WITHIN), ready.recv()).await {
@@ -82,7 +95,14 @@ pub(super) async fn wait(start: &Start, files: &IdentityDir, doorway: &Doorway) 
 async fn status(State(outside): State<Outside>) -> Json<Status> {
     let local = Local { agent_version: env!("CARGO_PKG_VERSION").to_owned(), ..Local::default() };
     let node = outside.start.name.clone();
-    Json(Status { cluster: None, local, node, applied: LogIndex(0), stale: false, packages: Vec::new() })
+    let removed = outside.removed.as_ref().map(|record| RemovedNode {
+        cluster: record.cluster,
+        node: record.node,
+        index: record.index,
+        since: record.since,
+        sentence: record.sentence(),
+    });
+    Json(Status { cluster: None, removed, local, node, applied: LogIndex(0), stale: false, packages: Vec::new() })
 }
 
 /// Nothing changes here but the node's joining; whoever waits is let go when that may have happened.
@@ -91,10 +111,34 @@ async fn changes() -> Json<Progress> {
     Json(Progress { applied: LogIndex(0) })
 }
 
-async fn outside_any_cluster() -> impl IntoResponse {
+async fn outside_any_cluster(State(outside): State<Outside>) -> impl IntoResponse {
+    if let Some(record) = &outside.removed {
+        let text = format!("nothing was changed: {}", record.sentence());
+        return Refusal::new(StatusCode::CONFLICT, "removed", text);
+    }
     let text = "this node is in no cluster yet; nothing was changed: `pkgctl cluster init` makes one, \
                 `pkgctl cluster join TOKEN` joins one";
     Refusal::new(StatusCode::CONFLICT, "no_cluster", text)
+}
+
+impl Outside {
+    /// Makes room for another life, if this node had one before.
+    fn make_room(&self) -> Result<()> {
+        let Some(record) = &self.removed else { return Ok(()) };
+        let state_dir = self.start.places.state_dir();
+        let aside = record.set_aside(&state_dir)?;
+        tracing::info!("what node {} was is kept in {}", record.node, aside.display());
+        IdentityDir::open(state_dir.join(IDENTITY_DIR))?;
+        Ok(())
+    }
+
+    /// This node has another life: its removal is over.
+    async fn become_member(&self, credentials: Credentials) -> Result<()> {
+        if let Some(record) = &self.removed {
+            record.close(&self.start.places.state_dir())?;
+        }
+        self.done.send(Arc::new(credentials)).await.context("the agent is going down")
+    }
 }
 
 fn internal(error: &anyhow::Error) -> Refusal {
@@ -103,9 +147,10 @@ fn internal(error: &anyhow::Error) -> Refusal {
 
 async fn init(State(outside): State<Outside>, Body(request): Body<InitRequest>) -> Result<Json<Joined>, Refusal> {
     let _one = outside.busy.lock().await;
-    if outside.files.load().ok().flatten().is_some() {
+    if outside.removed.is_none() && outside.files.load().ok().flatten().is_some() {
         return Err(Refusal::new(StatusCode::CONFLICT, "in_a_cluster", "this node is in a cluster already"));
     }
+    outside.make_room().map_err(|e| internal(&e))?;
     let cluster = found(&outside, &request).await.map_err(|e| internal(&e))?;
     Ok(Json(Joined { cluster, node: FOUNDER }))
 }
@@ -130,7 +175,7 @@ async fn found(outside: &Outside, request: &InitRequest) -> Result<crate::engine
     let entry = Entry { wall: wall_now(), by, command: Command::CreateCluster { cluster, node } };
     first_entry(start, Identity { cluster: id, node: FOUNDER, profile: request.profile }, entry).await?;
     let credentials = outside.files.store(&certificate, authority.certificate_pem())?;
-    outside.done.send(Arc::new(credentials)).await.context("the agent is going down")?;
+    outside.become_member(credentials).await?;
     Ok(id)
 }
 
@@ -167,6 +212,7 @@ impl Peers for Nobody {
 async fn join(State(outside): State<Outside>, Body(request): Body<JoinRequest>) -> Result<Json<Joined>, Refusal> {
     let _one = outside.busy.lock().await;
     let token = request.token.parse().map_err(|e: crate::net::token::BadToken| Refusal::bad_request(e.to_string()))?;
+    outside.make_room().map_err(|e| internal(&e))?;
     let key = outside.files.key().map_err(|e| internal(&e.into()))?;
     let attempt = {
         let mut kept = outside.request.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,6 +233,6 @@ async fn join(State(outside): State<Outside>, Body(request): Body<JoinRequest>) 
     raft::create_store(&start.places.state_dir(), identity).map_err(|e| internal(&e.into()))?;
     let credentials = outside.files.store(&welcome.certificate, &welcome.authority);
     let credentials = credentials.map_err(|e| internal(&e.into()))?;
-    outside.done.send(Arc::new(credentials)).await.map_err(|e| internal(&e.into()))?;
+    outside.become_member(credentials).await.map_err(|e| internal(&e))?;
     Ok(Json(Joined { cluster: welcome.cluster, node: welcome.node }))
 }

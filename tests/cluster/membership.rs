@@ -1,8 +1,10 @@
-//! Growing, tokens, and several operators at once.
+//! Growing, giving nodes up, coming back, tokens, and several operators at once.
 
 use std::thread;
 
 use nix::sys::signal::Signal;
+use pkgctl::lab::Direction;
+use serde_json::Value;
 
 use super::bench::Bench;
 
@@ -23,6 +25,12 @@ fn growing_from_one_node_to_three_disturbs_nothing() {
     bench.nothing_failed(watch);
 }
 
+/// A member's session; null when it has none.
+fn session_of(bench: &Bench, name: &str) -> Value {
+    let nodes = bench.cluster()["cluster"]["nodes"].as_array().cloned().unwrap_or_default();
+    nodes.iter().find(|n| n["name"] == name).map_or(Value::from(""), |n| n["session"].clone())
+}
+
 #[test]
 fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_for_is_told() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4", "n5"]) else { return };
@@ -31,8 +39,7 @@ fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_
         bench.lab.power_off(node).unwrap();
     }
     let members = || bench.cluster()["cluster"]["nodes"].as_array().cloned().unwrap_or_default();
-    let down = |name: &str| members().iter().any(|n| n["name"] == name && n["session"].is_null());
-    bench.until("both are known to be down", || down("n4") && down("n5"));
+    bench.until("both are known to be down", || ["n4", "n5"].iter().all(|node| session_of(&bench, node).is_null()));
 
     // Of the four that stay, three must be ready, and one of these is frozen.
     let frozen = bench.freeze_role("n3", "keeper");
@@ -56,6 +63,70 @@ fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_
     bench.until("three are left and survive a failure", || {
         members().len() == 3 && bench.ctl("n1", &["status"]).contains("survives 1 failure")
     });
+}
+
+#[test]
+fn a_node_that_was_cut_off_while_it_was_removed_is_told_and_comes_back_as_a_new_one() {
+    let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4"]) else { return };
+    ["n2", "n3", "n4"].into_iter().for_each(|node| bench.join(node));
+    let id = |name: &str| {
+        let nodes = bench.cluster()["cluster"]["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().find(|n| n["name"] == name).and_then(|n| n["id"].as_u64())
+    };
+    let old = ["n3", "n4"].map(|node| id(node).unwrap());
+    // One is cut off and campaigns for all it is worth, the other is down; neither hears of its removal.
+    let give_up = |node: &str| {
+        bench.until("it is known to be down", || session_of(&bench, node).is_null());
+        bench.ctl("n1", &["cluster", "remove", node]);
+    };
+    bench.lab.cut("n4", Direction::Both).unwrap();
+    give_up("n4");
+    bench.lab.power_off("n3").unwrap();
+    give_up("n3");
+    bench.lab.heal("n4").unwrap();
+    bench.lab.power_on("n3").unwrap();
+    let told = |node: &str| bench.ctl(node, &["cluster", "status"]);
+    for (node, old) in ["n3", "n4"].into_iter().zip(old) {
+        bench.until("it says that it was removed", || {
+            let (code, said) = bench.try_ctl(node, &["cluster", "status"]);
+            code == 0 && said.contains(&format!("this node (id {old}) was removed from cluster test"))
+        });
+        let said = told(node);
+        assert!(said.contains("pkgctl cluster join TOKEN") && said.contains("at entry"), "{said}");
+        let (code, said) = bench.try_ctl(node, &["run", "testpkg1"]);
+        assert!(code == 4 && said.contains("was removed from cluster test"), "{code}: {said}");
+        // That its keeper has let its port go is shown by the join below, which binds it.
+    }
+    let noise: usize = ["n1", "n2"].iter().map(|node| bench.lab.console(node).matches("removed it").count()).sum();
+    assert!((1..=4).contains(&noise), "{noise} lines about two removed nodes");
+
+    // It is known after a restart too, a wrong token changes nothing of that, and a good one brings it back.
+    bench.lab.power_off("n3").unwrap();
+    bench.lab.power_on("n3").unwrap();
+    bench.until("it still says so", || bench.try_ctl("n3", &["status"]).1.contains("was removed from cluster test"));
+    let used = bench.join_token();
+    for (node, old) in ["n4", "n3"].into_iter().zip([old[1], old[0]]) {
+        if node == "n3" {
+            let (code, said) = bench.try_ctl(node, &["cluster", "join", &used]);
+            assert_eq!(code, 4, "{said}");
+            assert!(told(node).contains("was removed from cluster test"));
+        }
+        let token = if node == "n4" { used.clone() } else { bench.join_token() };
+        bench.ctl(node, &["cluster", "join", &token]);
+        assert!(id(node).unwrap() > old, "under a new id");
+        let state = bench.lab.place(node).disk.join("var/lib/pkgctl");
+        let aside = std::fs::read_dir(state.join("removed")).unwrap().next().unwrap().unwrap().path();
+        assert!(aside.display().to_string().ends_with(&format!("-n{old}")), "{}", aside.display());
+        for kept in ["raft", "node.json", "identity/node.key", "removed.json"] {
+            assert!(aside.join(kept).exists(), "{kept} is kept");
+        }
+        assert!(!state.join("removed.json").exists());
+    }
+    bench.whole();
+    for node in ["n3", "n4"] {
+        bench.signal_role(node, "agent", Signal::SIGTERM);
+        bench.until("it is a member after a restart", || bench.try_ctl(node, &["status"]).1.contains("4 voters"));
+    }
 }
 
 #[test]

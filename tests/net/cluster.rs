@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pkgctl::engine::{ClusterId, NodeId};
+use pkgctl::engine::{ClusterId, LogIndex, NodeId};
 use pkgctl::net::http::Caller;
 use pkgctl::net::identity::{Authority, ClientName, Credentials, PrivateKey, Subject};
 use pkgctl::net::join::{JoinRequest, JoinService, KeeperPort, Welcome};
-use pkgctl::net::listener::{Doors, Listener};
+use pkgctl::net::listener::{Doors, Listener, Standing};
 use pkgctl::net::peers::{Patience, TlsPeers};
+use pkgctl::net::removed::Removed;
 use pkgctl::net::tls::ServerTls;
 use pkgctl::package::NodeName;
 use pkgctl::raft::peers::{PeerCall, PeerService};
@@ -156,12 +157,16 @@ impl Served {
     pub fn with<J: JoinService>(credentials: Arc<Credentials>, at: &str, join: Arc<J>) -> Self {
         let (echo, asked) = (Echo::new(), Arc::new(AtomicUsize::new(0)));
         let (counter, removed) = (asked.clone(), Arc::new(AtomicU64::new(0)));
-        let gone = removed.clone();
+        let (gone, asker) = (removed.clone(), credentials.bearer().cluster);
         let admits = Arc::new(move |who: &Subject| {
             counter.fetch_add(1, Ordering::SeqCst);
             match who {
-                Subject::Node(id) => id.0 <= 100 && id.0 != gone.load(Ordering::SeqCst),
-                Subject::Client(name) => name.as_str() == "alice",
+                Subject::Node(id) if id.0 == gone.load(Ordering::SeqCst) => {
+                    Standing::Removed(Removed { cluster: asker, node: *id, index: LogIndex(1000) })
+                }
+                Subject::Node(id) if id.0 <= 100 => Standing::Known,
+                Subject::Client(name) if name.as_str() == "alice" => Standing::Known,
+                Subject::Node(_) | Subject::Client(_) => Standing::Unknown,
             }
         });
         let doors = Doors { admits, peers: echo.clone(), join, router: router() };

@@ -1,18 +1,20 @@
 //! Calls between members.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pkgctl::engine::{ClusterId, NodeId};
+use pkgctl::engine::{ClusterId, LogIndex, NodeId};
 use pkgctl::net::identity::Credentials;
 use pkgctl::net::peers::{BODY_MAX_BYTES, Patience, TlsPeers};
+use pkgctl::net::removed::Removed;
 use pkgctl::net::tls::Service;
 use pkgctl::raft::peers::{PeerCall, PeerError, Peers};
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::cluster::{Cluster, LONG, Served, patience, peers, raw};
+use super::cluster::{Cluster, LONG, NoJoin, Served, patience, peers, raw};
 
 fn why(outcome: Result<Vec<u8>, PeerError>) -> String {
     match outcome {
@@ -149,9 +151,37 @@ async fn a_node_that_is_removed_loses_the_connections_that_it_has() {
     ask(&other, &served, 2, b"x").await.unwrap();
     served.removed.store(1, Ordering::SeqCst);
     let refused = ask(&removed, &served, 2, b"y").await.unwrap_err().to_string();
-    assert!(refused.contains("node 1 is not a member of this cluster"), "{refused}");
+    assert!(refused.contains("this node was removed from the cluster by entry 1000"), "{refused}");
     assert_eq!(served.echo.calls.load(Ordering::SeqCst), 2, "the call reached nobody");
     ask(&other, &served, 2, b"y").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removed_node_is_told_so_by_whoever_it_turns_to_and_nobody_else_is() {
+    let cluster = Cluster::new();
+    let served = Served::node(&cluster, 2);
+    served.removed.store(9, Ordering::SeqCst);
+    let (removed, stranger) = (peers(cluster.node(9)), peers(cluster.node(101)));
+    let refused = why(ask(&removed, &served, 2, b"x").await);
+    assert!(refused.contains("entry 1000"), "{refused}");
+    let word = Removed { cluster: cluster.authority.cluster(), node: NodeId(9), index: LogIndex(1000) };
+    assert_eq!(removed.removed().await, (word, NodeId(2)));
+    assert!(ask(&stranger, &served, 2, b"x").await.is_err());
+    let told = tokio::time::timeout(Duration::from_millis(50), stranger.removed()).await;
+    assert!(told.is_err(), "a refusal alone is no such word");
+}
+
+#[tokio::test]
+async fn who_is_not_the_member_that_was_meant_cannot_say_that_a_node_was_removed() {
+    let (cluster, other) = (Cluster::new(), Cluster::new());
+    for liar in [other.node(2), cluster.node(3)] {
+        let served = Served::with(liar, "127.0.0.1:0", Arc::new(NoJoin));
+        served.removed.store(9, Ordering::SeqCst);
+        let peers = peers(cluster.node(9));
+        assert!(ask(&peers, &served, 2, b"x").await.is_err());
+        let told = tokio::time::timeout(Duration::from_millis(50), peers.removed()).await;
+        assert!(told.is_err(), "it proved to be another one than node 2 of the cluster");
+    }
 }
 
 /// Shakes hands as `credentials` without looking at the server, and reads the first byte of its greeting.

@@ -28,6 +28,7 @@ pub async fn status<D: Door>(State(door): State<D>) -> Json<Status> {
     let (local, raft, notes, waits) = (door.local(), door.raft(), door.notes(), door.change_waits().await);
     let answer = door.read(|state| Status {
         cluster: state.cluster.as_ref().map(|cluster| cluster_status(state, cluster, &raft, &local, waits.clone())),
+        removed: None,
         local: local.clone(),
         node: door.node_name(),
         applied: state.applied,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::step::{Line, Step};
 use crate::engine::command::{JOIN_TOKENS_MAX, NewNode};
-use crate::engine::state::{Cluster, Node};
+use crate::engine::state::{Cluster, Node, REMOVED_MAX};
 use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, WallMillis};
 use crate::package::{NodeName, PackageName};
 
@@ -101,6 +101,12 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
     }
     step.state.leaving.remove(&node);
     step.state.nodes.remove(&node);
+    step.state.removed.insert(node, step.index);
+    // Whoever is forgotten here is still told that it was removed, only not by which entry.
+    while step.state.removed.len() > REMOVED_MAX {
+        let oldest = step.state.removed.iter().min_by_key(|(_, index)| **index).map(|(id, _)| *id);
+        oldest.map(|id| step.state.removed.remove(&id));
+    }
     step.state.voter_lives.remove(&node);
     step.state.down.remove(&node);
     step.state.watchdogs.remove(&node);

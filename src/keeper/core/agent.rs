@@ -64,6 +64,10 @@ impl Core {
             ToKeeper::Learn(step) => self.learn(step, now),
             ToKeeper::Alive => self.agent.heard = now.holder,
             ToKeeper::Retire { why } => self.retire(why, now),
+            ToKeeper::End { why } => {
+                self.retire(why, now);
+                self.end_alone();
+            }
             ToKeeper::Collect { session, ttl, voters } => {
                 if let Err(why) = self.collections.begin(session, ttl, voters, now.voter) {
                     self.out.note(None, why);

@@ -41,6 +41,14 @@ impl Core {
         }
     }
 
+    /// There is no agent whose part it would be.
+    pub(super) fn end_alone(&mut self) {
+        match self.leaving {
+            Leaving::No | Leaving::Asked { .. } => self.leaving = Leaving::Alone,
+            Leaving::Alone | Leaving::Gone => {}
+        }
+    }
+
     /// The agent has done its part of leaving.
     pub(super) fn leave_alone(&mut self) {
         match self.leaving {

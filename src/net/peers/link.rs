@@ -20,6 +20,8 @@ use tokio::time::timeout;
 use super::{Patience, REFUSAL_MAX_BYTES, SNAPSHOT_MAX_BYTES, reply};
 use crate::engine::NodeId;
 use crate::net::frame::{self, FrameError};
+use crate::net::identity::Bearer;
+use crate::net::removed::{Removed, Told};
 use crate::net::sockets;
 use crate::net::tls::{self, ClientStream, Service};
 use crate::raft::peers::{PeerCall, PeerError};
@@ -47,13 +49,35 @@ impl Connection {
         looked.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
     }
 
-    async fn exchange(&mut self, call: PeerCall, body: &[u8]) -> Result<Vec<u8>, String> {
+    async fn exchange(&mut self, call: PeerCall, body: &[u8], ear: &Ear, there: NodeId) -> Result<Vec<u8>, String> {
         frame::write(&mut self.stream, call as u8, body).await.map_err(|e| e.to_string())?;
         match frame::read(&mut self.stream, SNAPSHOT_MAX_BYTES).await {
             Ok((reply::OK, answer)) => Ok(answer),
-            Ok((_, why)) => Err(format!("it refused: {}", String::from_utf8_lossy(&why))),
+            Ok((kind, why)) => Err(format!("it refused: {}", ear.refused(there, kind, &why))),
             Err(FrameError::CutOff) => Err("it closed the connection without an answer".into()),
             Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+/// Listens for the word that this node was removed.
+#[derive(Debug)]
+pub(super) struct Ear {
+    /// Who this node is.
+    pub(super) me: Bearer,
+    /// Where it is told.
+    pub(super) told: Arc<Told>,
+}
+
+impl Ear {
+    /// What a frame says that is no answer; `by` has proved who it is.
+    fn refused(&self, by: NodeId, kind: u8, body: &[u8]) -> String {
+        match (kind == reply::REMOVED).then(|| Removed::about(&self.me, body)).flatten() {
+            Some(removed) => {
+                self.told.tell(removed, by);
+                format!("this node was removed from the cluster by entry {}", removed.index)
+            }
+            None => String::from_utf8_lossy(body).into_owned(),
         }
     }
 }
@@ -74,6 +98,7 @@ pub(super) struct Link {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
     patience: Patience,
+    ear: Ear,
     places: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -85,9 +110,10 @@ impl Link {
         tls: Arc<ClientConfig>,
         patience: Patience,
         open_max: usize,
+        ear: Ear,
     ) -> Self {
         let places = Arc::new(Semaphore::new(open_max));
-        Self { node, address, tls, patience, places, state: Mutex::default() }
+        Self { node, address, tls, patience, ear, places, state: Mutex::default() }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -127,7 +153,7 @@ impl Link {
         give_up: Duration,
         answer: oneshot::Sender<Result<Vec<u8>, String>>,
     ) {
-        let outcome = timeout(give_up, connection.exchange(call, &body)).await;
+        let outcome = timeout(give_up, connection.exchange(call, &body, &self.ear, self.node)).await;
         match outcome {
             Ok(Ok(bytes)) => {
                 self.offer(connection);
@@ -211,7 +237,7 @@ impl Link {
         let mut stream = tls::connect(&self.tls, Service::Peer, stream).await.map_err(|e| e.to_string())?;
         match frame::read(&mut stream, REFUSAL_MAX_BYTES).await {
             Ok((reply::OK, _)) => Ok(stream),
-            Ok((_, why)) => Err(String::from_utf8_lossy(&why).into_owned()),
+            Ok((kind, why)) => Err(self.ear.refused(self.node, kind, &why)),
             Err(e) => Err(e.to_string()),
         }
     }

@@ -12,15 +12,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::identity::Credentials;
+use super::removed::{Removed, Told};
 use super::tls::{self, Expect, Service};
 use crate::engine::{NodeId, Profile};
 use crate::raft::peers::{PeerCall, PeerError, Peers};
-use link::Link;
+use link::{Ear, Link};
 
 mod link;
 mod serve;
 
-pub use serve::{not_a_member, refuse, serve};
+pub use serve::{not_a_member, refuse, serve, turn_away};
 
 /// Largest snapshot accepted, in bytes.
 pub const SNAPSHOT_MAX_BYTES: usize = 64 << 20;
@@ -33,6 +34,8 @@ mod reply {
     pub const OK: u8 = 0;
     /// You may not, or the request cannot be served; the body says why.
     pub const REFUSED: u8 = 1;
+    /// You were removed; the body is [`super::Removed`] as text.
+    pub const REMOVED: u8 = 2;
 }
 /// Largest refusal read, in bytes.
 const REFUSAL_MAX_BYTES: usize = 4 << 10;
@@ -108,13 +111,19 @@ pub struct TlsPeers(Arc<Inner>);
 struct Inner {
     credentials: Arc<Credentials>,
     patience: Patience,
+    told: Arc<Told>,
     links: Mutex<BTreeMap<(NodeId, Lane), Arc<Link>>>,
 }
 
 impl TlsPeers {
     /// Calls as the bearer of these credentials.
     pub fn new(credentials: Arc<Credentials>, patience: Patience) -> Self {
-        Self(Arc::new(Inner { credentials, patience, links: Mutex::default() }))
+        Self(Arc::new(Inner { credentials, patience, told: Arc::default(), links: Mutex::default() }))
+    }
+
+    /// Waits until a member says that this node was removed; answers its word, and which member that is.
+    pub async fn removed(&self) -> (Removed, NodeId) {
+        self.0.told.heard().await
     }
 
     /// Drops the connections to a node that is no longer a member.
@@ -133,7 +142,8 @@ impl TlsPeers {
         }
         let cluster = self.0.credentials.bearer().cluster;
         let tls = tls::client(&self.0.credentials, Service::Peer, Expect::Node(cluster, to))?;
-        let link = Arc::new(Link::new(to, address, tls, self.0.patience, lane.open_max()));
+        let ear = Ear { me: self.0.credentials.bearer().clone(), told: self.0.told.clone() };
+        let link = Arc::new(Link::new(to, address, tls, self.0.patience, lane.open_max(), ear));
         links.insert((to, lane), link.clone());
         Ok(link)
     }

@@ -9,6 +9,8 @@ use super::{limit_of, reply};
 use crate::engine::NodeId;
 use crate::net::frame::{self, FrameError};
 use crate::net::identity::Subject;
+use crate::net::listener::Standing;
+use crate::net::removed::Removed;
 use crate::raft::peers::{PeerCall, PeerService};
 
 /// How long a frame may take from its first byte to its last, either way.
@@ -40,6 +42,14 @@ pub async fn refuse(stream: &mut (impl AsyncWrite + Unpin), why: &str) -> Result
     in_time(frame::write(stream, reply::REFUSED, why.as_bytes())).await
 }
 
+/// Says to a node that it was removed, for good.
+///
+/// # Errors
+/// When it cannot be told.
+pub async fn turn_away(stream: &mut (impl AsyncWrite + Unpin), removed: Removed) -> Result<(), Ended> {
+    in_time(frame::write(stream, reply::REMOVED, removed.to_text().as_bytes())).await
+}
+
 /// What a node is told that is no member.
 pub fn not_a_member(who: &Subject) -> String {
     format!("{who} is not a member of this cluster (any more)")
@@ -53,14 +63,16 @@ pub async fn serve<P: PeerService>(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     from: NodeId,
     service: &P,
-    admitted: impl Fn() -> bool,
+    standing: impl Fn() -> Standing,
 ) -> Result<(), Ended> {
     in_time(frame::write(stream, reply::OK, &[])).await?;
     // Waiting for a request has no bound: idle connections are wanted, and dead peers end by keepalive.
     while let Some(header) = next(stream).await? {
         let body = in_time(frame::read_body(stream, header)).await?;
-        if !admitted() {
-            return refuse(stream, &not_a_member(&Subject::Node(from))).await;
+        match standing() {
+            Standing::Known => {}
+            Standing::Unknown => return refuse(stream, &not_a_member(&Subject::Node(from))).await,
+            Standing::Removed(removed) => return turn_away(stream, removed).await,
         }
         let call = match PeerCall::try_from(header.kind) {
             Ok(call) => call,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pkgctl::engine::command::Entry;
 use pkgctl::engine::{NodeId, codec};
 use pkgctl::net::frame::{self, FrameError};
+use pkgctl::net::listener::Standing;
 use pkgctl::net::peers::serve;
 use pkgctl::package::Millis;
 use pkgctl::raft::record::{LogMark, LogRecord, Payload, Vote};
@@ -53,7 +54,7 @@ pub fn run(bytes: &[u8]) -> bool {
         let mut answers = Vec::new();
         let mut stream = tokio::io::join(rest, &mut answers);
         let reader = Reader { understood: AtomicBool::new(false) };
-        in_time(serve(&mut stream, NodeId(2), &reader, || true));
+        in_time(serve(&mut stream, NodeId(2), &reader, || Standing::Known));
         return reader.understood.into_inner();
     }
     match in_time(frame::read(&mut rest, ANSWER_MAX_BYTES)).expect("memory does not keep one waiting") {

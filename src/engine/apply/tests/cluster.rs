@@ -162,10 +162,13 @@ fn a_node_that_is_down_can_be_given_up_and_its_name_comes_back_as_a_new_node() {
     assert!(log.refused(join(2, digest(2), 9)).to_string().contains("still being removed"));
     log.state.raft_voters.remove(&gone);
     log.state.lease_sets.values_mut().for_each(|set| set.retain(|member| *member != gone));
+    assert_eq!(log.state.removed(gone), None, "it is a member until then");
     assert_eq!(log.say(Command::ForgetNode { node: gone }), Reply::Done);
+    let at = log.state.applied;
     assert_eq!(log.say(Command::ForgetNode { node: gone }), Reply::Already);
     let Reply::Node(back) = log.say(join(2, digest(2), 9)) else { panic!("it may join again") };
     assert!(back > gone, "under an id that was never used");
+    assert_eq!((log.state.removed(gone), log.state.removed(back)), (Some(at), None));
 }
 
 #[test]

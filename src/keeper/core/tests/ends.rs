@@ -60,6 +60,22 @@ fn a_keeper_that_is_to_end_waits_for_its_agent_to_stop_and_release() {
 }
 
 #[test]
+fn a_keeper_whose_node_is_no_member_any_more_stops_everything_and_ends() {
+    let (mut b, session) = Bench::leased();
+    let (i, p) = two_up(&mut b, session);
+    b.frame(ToKeeper::End { why: "removed".to_owned() });
+    assert_eq!(b.done(), ["signal program 15"]);
+    b.gone(&p);
+    assert_eq!(b.done(), ["down ip"]);
+    assert!(is_refused(&b.start(&p)));
+    b.address(&i, AddressEvent::Down);
+    assert_eq!(b.done(), ["exit"]);
+    let mut idle = Bench::attached();
+    idle.frame(ToKeeper::End { why: "removed".to_owned() });
+    assert_eq!(idle.done(), ["exit"]);
+}
+
+#[test]
 fn a_keeper_without_an_agent_stops_everything_itself_and_ends() {
     let (mut b, session) = Bench::leased();
     let (i, p) = two_up(&mut b, session);
