@@ -10,13 +10,14 @@ use crate::api::door::{Door, DoorError, TokenOffer};
 use crate::api::local::Local;
 use crate::engine::command::Entry;
 use crate::engine::fence::call::{FenceAsk, FenceSaid};
+use crate::engine::kv::Range;
 use crate::engine::planner::Note;
 use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis, codec};
 use crate::net::identity::credentials::fingerprint_pem;
 use crate::net::token::JoinToken;
 use crate::package::{NodeName, PackageName};
 use crate::raft::peers::{PeerCall, Peers};
-use crate::raft::{ProposeError, RaftStatus};
+use crate::raft::{ProposeError, RaftStatus, Watch};
 
 /// How long a change may look for a leader before its asker is told.
 const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
@@ -43,6 +44,14 @@ impl<P: Platform> Door for Agent<P> {
 
     async fn linearize(&self) -> Result<LogIndex, DoorError> {
         self.consensus.linearize(READ_WITHIN).await.map_err(|e| DoorError::Unavailable(e.to_string()))
+    }
+
+    async fn catch_up(&self) -> Result<LogIndex, DoorError> {
+        self.consensus.catch_up(READ_WITHIN).await.map_err(|e| DoorError::Unavailable(e.to_string()))
+    }
+
+    fn watch(&self, range: Range, after: LogIndex) -> Watch {
+        self.consensus.watch(range, after)
     }
 
     async fn applied_after(&self, after: LogIndex, within: Duration) -> LogIndex {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::local::Local;
 use crate::engine::fence::call::{FenceAsk, FenceSaid};
+use crate::engine::kv::Range;
 use crate::engine::planner::Note;
 use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis};
 use crate::package::{NodeName, PackageName};
-use crate::raft::RaftStatus;
+use crate::raft::{RaftStatus, Watch};
 
 /// Why the door could not answer. The text says what happened, what still holds, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +54,13 @@ pub trait Door: Clone + Send + Sync + 'static {
 
     /// Waits until this node has applied everything committed before the call; a cut-off node answers an error.
     fn linearize(&self) -> impl Future<Output = Result<LogIndex, DoorError>> + Send;
+
+    /// Waits until this node has applied what the leader had when it was asked; on the leader nothing is waited for. A leader
+    /// that was replaced and has not heard of it answers too.
+    fn catch_up(&self) -> impl Future<Output = Result<LogIndex, DoorError>> + Send;
+
+    /// Follows the keys of a range: every change after that entry, in the log's order.
+    fn watch(&self, range: Range, after: LogIndex) -> Watch;
 
     /// Waits until more than `after` has been applied, or `within` has passed; answers what has been applied.
     fn applied_after(&self, after: LogIndex, within: Duration) -> impl Future<Output = LogIndex> + Send;

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::door::DoorError;
 use super::types::Failure;
+use super::types::kv::KvFound;
 use crate::engine::Rejected;
 
 /// An answer that is no success.
@@ -18,12 +19,19 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its own word.
     pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, body: Failure { code: code.to_owned(), message: message.into() } }
+        Self { status, body: Failure { code: code.to_owned(), message: message.into(), found: None } }
     }
 
     /// The sentence for people.
     pub fn message(&self) -> &str {
         &self.body.message
+    }
+
+    /// With what a key had whose condition did not hold.
+    #[must_use]
+    pub fn found(mut self, found: Option<KvFound>) -> Self {
+        self.body.found = found;
+        self
     }
 
     /// The request itself is not usable.

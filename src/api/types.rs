@@ -1,5 +1,7 @@
 //! What travels through the door, as JSON. Names are stable; fields are only added.
 
+pub mod kv;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -341,4 +343,7 @@ pub struct Failure {
     pub code: String,
     /// What happened, what still holds, what to do next.
     pub message: String,
+    /// What a key had whose condition did not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<kv::KvFound>,
 }

@@ -18,6 +18,7 @@ use super::bind::settings;
 use super::bind::types::Types;
 use super::feed::{Changes, Feed};
 use super::peers::Peers;
+use super::record::LogMark;
 use super::status::{LeadershipWatch, RaftStatus, status_of};
 use super::store::disk::{Disk, RealDisk};
 use super::store::fault::Health;
@@ -200,6 +201,11 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// What is applied here, as a value of its own.
     pub fn state(&self) -> Arc<State> {
         self.inner.shared.applied.read().unwrap_or_else(PoisonError::into_inner).state.clone()
+    }
+
+    /// The last entry applied here, with the term it is of.
+    pub(super) fn last_applied(&self) -> Option<LogMark> {
+        self.inner.shared.applied.read().unwrap_or_else(PoisonError::into_inner).head.last
     }
 
     /// Follows the log: the whole knowledge first, then every applied entry in order, the whole again after a snapshot

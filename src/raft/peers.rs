@@ -28,6 +28,8 @@ pub enum PeerCall {
     Ask = 7,
     /// Raft: how far must a linearizable read have applied; for the leader.
     ReadIndex = 8,
+    /// Raft: how far have you applied, if you lead as far as you know.
+    LedIndex = 9,
 }
 
 impl TryFrom<u8> for PeerCall {
@@ -42,6 +44,7 @@ impl TryFrom<u8> for PeerCall {
             6 => Self::Propose,
             7 => Self::Ask,
             8 => Self::ReadIndex,
+            9 => Self::LedIndex,
             other => return Err(other),
         })
     }

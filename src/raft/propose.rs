@@ -219,6 +219,23 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// # Errors
     /// When no leader can prove itself in time, or this node does not catch up.
     pub async fn linearize(&self, within: Duration) -> Result<LogIndex, ReadError> {
+        self.read_at(PeerCall::ReadIndex, within).await
+    }
+
+    /// Waits until this node has applied what the leader had when it was asked. The leader's own word is enough: one that
+    /// another has replaced, and that has not heard of it, answers too. Nobody is asked on the leader itself.
+    ///
+    /// # Errors
+    /// When no leader answers in time, or this node does not catch up.
+    pub async fn catch_up(&self, within: Duration) -> Result<LogIndex, ReadError> {
+        match self.led_index() {
+            Ok(index) => Ok(index),
+            Err(_) => self.read_at(PeerCall::LedIndex, within).await,
+        }
+    }
+
+    /// Asks the leader by one of the two calls for an index, then waits for it.
+    async fn read_at(&self, call: PeerCall, within: Duration) -> Result<LogIndex, ReadError> {
         let deadline = Rt::Instant::now() + within;
         let left = || deadline.saturating_duration_since(Rt::Instant::now());
         let mut why = "no leader is known".to_owned();
@@ -230,8 +247,9 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
                 return Err(ReadError::Fatal { why: fault.to_string() });
             }
             let asked = match self.status().leader {
+                Some((id, _)) if id == self.node() && call == PeerCall::LedIndex => self.led_index(),
                 Some((id, _)) if id == self.node() => self.read_index(left()).await,
-                Some((id, address)) => self.ask_read_index(id, address, left()).await,
+                Some((id, address)) => self.ask_index(call, id, address, left()).await,
                 None => Err(why),
             };
             match asked {
@@ -260,9 +278,21 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         }
     }
 
-    async fn ask_read_index(&self, to: NodeId, address: SocketAddr, within: Duration) -> ReadIndexed {
+    /// What is applied here, if this node leads as far as it knows, and has applied an entry of its own term: before that
+    /// it may lack what was acknowledged under the leader before it.
+    pub(super) fn led_index(&self) -> ReadIndexed {
+        let status = self.status();
+        let last = self.last_applied();
+        match last.filter(|last| status.is_leader() && last.term == status.term) {
+            Some(last) => Ok(LogIndex(last.index)),
+            None if status.is_leader() => Err(format!("node {} has only begun to lead", self.node())),
+            None => Err(format!("node {} does not lead", self.node())),
+        }
+    }
+
+    async fn ask_index(&self, call: PeerCall, to: NodeId, address: SocketAddr, within: Duration) -> ReadIndexed {
         let body = encode(&millis(within));
-        let answer = self.inner.peers.call(to, address, PeerCall::ReadIndex, body, within).await;
+        let answer = self.inner.peers.call(to, address, call, body, within).await;
         decode::<ReadIndexed>(&answer.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?
     }
 
@@ -271,6 +301,11 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// # Errors
     /// When it has not in time.
     pub async fn applied(&self, index: LogIndex, within: Duration) -> Result<LogIndex, ReadError> {
+        // The state is ahead of openraft's metrics; on the leader it mostly is there already.
+        let here = self.read(|state| state.applied);
+        if here >= index {
+            return Ok(here);
+        }
         let waiting = self.inner.raft.wait(Some(within));
         match waiting.applied_index_at_least(Some(index.0), "applied").await {
             Ok(metrics) => Ok(LogIndex(metrics.last_applied.map_or(0, |id| id.index))),

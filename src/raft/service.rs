@@ -34,6 +34,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             PeerCall::Transfer => answer(self.take_over(from, &body).await),
             PeerCall::Propose => encode(&self.forwarded(&body).await),
             PeerCall::ReadIndex => answer(self.read_for(&body).await),
+            PeerCall::LedIndex => answer(self.led_index()),
             PeerCall::Ask => answer::<()>(Err("this question is for the agent, not for Raft".to_owned())),
         }
     }

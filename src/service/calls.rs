@@ -18,7 +18,8 @@ impl<P: Platform> PeerService for Calls<P> {
             | PeerCall::Snapshot
             | PeerCall::Transfer
             | PeerCall::Propose
-            | PeerCall::ReadIndex => self.0.consensus.serve(from, call, body).await,
+            | PeerCall::ReadIndex
+            | PeerCall::LedIndex => self.0.consensus.serve(from, call, body).await,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Requests as values: who asks, and JSON bodies with errors in our own form.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -26,6 +28,36 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
     }
 }
 
+/// A query, with errors in our own form.
+pub struct Asked<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let bad = |e: QueryRejection| Refusal::bad_request(format!("the query cannot be read: {}", e.body_text()));
+        Query::try_from_uri(&parts.uri).map(|Query(asked)| Self(asked)).map_err(bad)
+    }
+}
+
+/// A body as it is.
+pub struct Raw(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let refused = |e: BytesRejection| match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let text = "the body is longer than this route takes; nothing was changed";
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
+            }
+            _ => Refusal::bad_request(format!("the body cannot be read: {}", e.body_text())),
+        };
+        Bytes::from_request(request, state).await.map(Self).map_err(refused)
+    }
+}
+
 /// A JSON body; an empty one is `{}`.
 pub struct Body<T>(pub T);
 
@@ -33,8 +65,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|e| Refusal::bad_request(format!("the body cannot be read: {e}")))?;
+        let Raw(bytes) = Raw::from_request(request, state).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         let bad = |e: serde_json::Error| Refusal::bad_request(format!("the body is not what this route takes: {e}"));
         serde_json::from_slice(text).map(Body).map_err(bad)

@@ -4,6 +4,7 @@ mod body;
 mod clients;
 mod cluster;
 mod fence;
+mod kv;
 mod log;
 mod packages;
 mod status;
@@ -17,6 +18,7 @@ use super::failure::Refusal;
 
 pub use body::{Body, By};
 pub use cluster::Leaving;
+pub use kv::{APPLIED, CREATED, REVISION};
 pub use log::NEXT_OFFSET;
 
 /// Longest body accepted, in bytes.
@@ -48,6 +50,10 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/fences/{name}/confirm", post(fence::confirm::<D>))
         .route("/v1/node/leave", post(cluster::leave::<D>))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
+        .method_not_allowed_fallback(async || {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route does not take that method")
+        })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .merge(kv::routes())
         .with_state(door)
 }

@@ -50,7 +50,8 @@ fn limit_of(kind: u8) -> usize {
             | PeerCall::Transfer
             | PeerCall::Propose
             | PeerCall::Ask
-            | PeerCall::ReadIndex,
+            | PeerCall::ReadIndex
+            | PeerCall::LedIndex,
         )
         | Err(_) => BODY_MAX_BYTES,
     }
@@ -67,7 +68,9 @@ impl Lane {
     fn of(call: PeerCall) -> Self {
         match call {
             PeerCall::Append | PeerCall::Vote | PeerCall::PreVote | PeerCall::Transfer => Lane::Consensus,
-            PeerCall::Snapshot | PeerCall::Propose | PeerCall::Ask | PeerCall::ReadIndex => Lane::Work,
+            PeerCall::Snapshot | PeerCall::Propose | PeerCall::Ask | PeerCall::ReadIndex | PeerCall::LedIndex => {
+                Lane::Work
+            }
         }
     }
 

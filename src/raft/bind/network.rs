@@ -201,7 +201,9 @@ fn encode_bounded(append: &mut Append) -> Vec<u8> {
 
 fn kind(call: PeerCall) -> RPCTypes {
     match call {
-        PeerCall::Append | PeerCall::Propose | PeerCall::ReadIndex | PeerCall::Ask => RPCTypes::AppendEntries,
+        PeerCall::Append | PeerCall::Propose | PeerCall::ReadIndex | PeerCall::LedIndex | PeerCall::Ask => {
+            RPCTypes::AppendEntries
+        }
         PeerCall::Vote | PeerCall::PreVote => RPCTypes::Vote,
         PeerCall::Snapshot => RPCTypes::InstallSnapshot,
         PeerCall::Transfer => RPCTypes::TransferLeader,

@@ -81,7 +81,7 @@ pub enum Transferred {
 /// A node's answer, or why it gives none; the request was not carried out then.
 pub type Answer<T> = Result<T, String>;
 
-/// The answer to `PeerCall::ReadIndex`.
+/// The answer to `PeerCall::ReadIndex` and `PeerCall::LedIndex`.
 pub type ReadIndexed = Result<LogIndex, String>;
 
 /// `PeerCall::Snapshot`: the vote, then the snapshot as sealed on disk, copied once and not encoded again.

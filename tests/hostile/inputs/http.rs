@@ -13,12 +13,14 @@ use pkgctl::api::local::Local;
 use pkgctl::api::routes::routes;
 use pkgctl::engine::check::consistent;
 use pkgctl::engine::fence::call::{FenceAsk, FenceSaid};
+use pkgctl::engine::kv::Range;
 use pkgctl::engine::planner::Note;
 use pkgctl::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis, apply};
 use pkgctl::net::http::{Caller, serve_stream};
 use pkgctl::package::{NodeName, PackageName};
-use pkgctl::raft::RaftStatus;
 use pkgctl::raft::status::Role;
+use pkgctl::raft::watched::Watched;
+use pkgctl::raft::{RaftStatus, Watch};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -48,6 +50,14 @@ impl Door for Lone {
 
     async fn linearize(&self) -> Result<LogIndex, DoorError> {
         Ok(self.read(|state| state.applied))
+    }
+
+    async fn catch_up(&self) -> Result<LogIndex, DoorError> {
+        self.linearize().await
+    }
+
+    fn watch(&self, range: Range, after: LogIndex) -> Watch {
+        Watched::new(self.read(|state| state.applied)).watch(range, after)
     }
 
     async fn applied_after(&self, _: LogIndex, _: Duration) -> LogIndex {
@@ -153,7 +163,7 @@ pub fn run(bytes: &[u8]) -> bool {
     status.first() == Some(&b'2')
 }
 
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 19] = [
     ("GET", "/v1/status"),
     ("GET", "/v1/changes"),
     ("GET", "/v1/packages/p1"),
@@ -168,6 +178,11 @@ const ROUTES: [(&str, &str); 14] = [
     ("GET", "/v1/packages/p1/log"),
     ("POST", "/v1/cluster/remove"),
     ("POST", "/v1/node/leave"),
+    ("GET", "/v1/kv/"),
+    ("GET", "/v1/kv/a%2Fb"),
+    ("PUT", "/v1/kv/a%2Fb"),
+    ("DELETE", "/v1/kv/a/"),
+    ("POST", "/v1/kv"),
 ];
 
 /// A route, the length of a query, the query, a body.
@@ -212,6 +227,11 @@ fn requests() -> Vec<(u8, &'static str, String)> {
         (11, "offset=1&tail=2&within_ms=0", String::new()),
         (12, "", node),
         (13, "", String::new()),
+        (14, "level=stale&limit=3&from=a&to=b&keys&depth=1", String::new()),
+        (15, "json&level=consistent", String::new()),
+        (16, "if_revision=0&if_value=3&op=%3C&package=p1&token=7", "5".to_owned()),
+        (17, "", String::new()),
+        (18, "", r#"{"when":[{"key":"a","op":"<","value":"3"}],"then":[{"put":"a/b","base64":"/w=="}],"else":[{"delete":{"from":"a"}}]}"#.to_owned()),
     ]
 }
 

@@ -36,7 +36,7 @@ impl PeerService for Reader {
             PeerCall::Snapshot => decode_snapshot(&body).is_ok_and(|(_, sealed)| SealedSnapshot::open(sealed).is_ok()),
             PeerCall::Transfer => reads::<Transfer>(&body),
             PeerCall::Propose => reads::<Entry>(&body),
-            PeerCall::Ask | PeerCall::ReadIndex => reads::<Millis>(&body),
+            PeerCall::Ask | PeerCall::ReadIndex | PeerCall::LedIndex => reads::<Millis>(&body),
         };
         self.understood.fetch_or(understood, Ordering::Relaxed);
         body
