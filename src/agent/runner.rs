@@ -1,6 +1,7 @@
 //! One package on this node: its supervisor, and the tasks that carry its actions out.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use openraft::AsyncRuntime;
 
@@ -12,8 +13,11 @@ use crate::engine::supervisor::{Action, Duty, Input, Report, Settled, Supervisor
 use crate::engine::{SessionId, Token, VoterTime};
 use crate::keeper::protocol::{Exit, RunningKind, ToKeeper};
 use crate::package::{Millis, PackageName, ResourceName};
+use crate::raft::ProposeError;
 use crate::resource::{self, Place, Target, Trouble};
 
+/// Pause before a report that may not have been taken is delivered again.
+const REPORT_AGAIN: Duration = Duration::from_millis(100);
 /// Reports kept while one is being delivered; the oldest is dropped first.
 const REPORTS_MAX: usize = 32;
 
@@ -216,9 +220,15 @@ impl<P: Platform> Brain<P> {
         let entry = self.entry(Command::Report { package: name.clone(), token, phase, resources, after, note });
         let (consensus, back, package) = (self.consensus.clone(), self.to_self.clone(), name.clone());
         spawn::<P>(async move {
-            // A report is data for people; one that finds no leader in time is given up.
-            if let Err(error) = consensus.submit(entry, PROPOSAL_WITHIN).await {
-                tracing::debug!(%package, %error, "report given up");
+            // What is shown of a package rests on its newest report: it is said until it is in the log, or refused there.
+            while let Err(error) = consensus.submit(entry.clone(), PROPOSAL_WITHIN).await {
+                tracing::debug!(%package, %error, "report not delivered");
+                match error {
+                    ProposeError::NotLeader { .. } | ProposeError::NoLeader { .. } | ProposeError::Unknown { .. } => {
+                        P::Rt::sleep(REPORT_AGAIN).await;
+                    }
+                    ProposeError::TooLarge { .. } | ProposeError::Fatal { .. } => break,
+                }
             }
             let _ = back.send(Event::Reported(package)).await;
         });

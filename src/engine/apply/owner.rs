@@ -127,6 +127,13 @@ pub(super) fn report(step: &mut Step, package: &PackageName, token: Token, said:
         .map(|r| ResourceReport { name: r.name.clone(), state: r.state, detail: clip(&r.detail) })
         .collect();
     let entry = step.package_mut(package)?;
+    // One that was taken and not answered for is delivered again.
+    let again = |r: &PhaseReport| {
+        r.token == token && r.phase == said.phase && r.resources == resources && r.note == clip(said.note)
+    };
+    if entry.report.as_ref().is_some_and(again) {
+        return Ok(Reply::Already);
+    }
     let same_phase = entry.report.as_ref().filter(|r| r.phase == said.phase);
     let since = same_phase.map_or(wall, |r| r.since);
     let what = if same_phase.is_some() { "report" } else { said.phase.word() };

@@ -107,8 +107,9 @@ fn what_one_package_keeps_saying_costs_nobody_else_its_history() {
     let others = |log: &Log| log.state.events.iter().filter(|e| e.package != Some(p1())).cloned().collect::<Vec<_>>();
     let before = others(&log);
     assert!(before.iter().any(|e| e.package.is_some()) && before.iter().any(|e| e.package.is_none()));
-    for _ in 0..2 * LEDGER_MAX {
-        log.report(token, Phase::Running);
+    for turn in 0..LEDGER_MAX {
+        log.report(token, if turn % 2 == 0 { Phase::Starting } else { Phase::Running });
+        log.report(token, Phase::Stopping);
     }
     assert_eq!(log.state.events.len(), LEDGER_MAX);
     assert_eq!(others(&log), before);

@@ -127,7 +127,10 @@ fn only_the_current_owner_reports_and_a_phase_is_dated_from_its_first_report() {
     let before = log.state.applied;
     log.report(token, Phase::Running);
     let since = log.state.packages[&p1()].report.as_ref().unwrap().since;
-    log.report(token, Phase::Running);
+    let again = log.report(token, Phase::Running);
+    assert_eq!((again, log.whats(before)), (Reply::Already, vec!["running"]), "it was delivered twice");
+    let (package, phase, note) = (p1(), Phase::Running, "program runs again".to_owned());
+    log.say(Command::Report { package, token, phase, resources: Vec::new(), after: Millis(5), note });
     assert_eq!(log.state.packages[&p1()].report.as_ref().unwrap().since, since);
     assert_eq!(log.whats(before), ["running", "report"]);
     assert_eq!(log.state.events.back().unwrap().after, Some(Millis(5)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pkgctl::api::door::Door;
 use pkgctl::engine::State;
-use pkgctl::engine::state::{Desired, Eligibility, PackageEntry};
+use pkgctl::engine::state::{Desired, Eligibility, PackageEntry, Phase};
 
 use crate::world::{World, now, sleep};
 
@@ -107,8 +107,10 @@ fn not_running(world: &World, state: &State, entry: &PackageEntry) -> Option<Str
     }
     let up = world.acts.now(now());
     let mine = up.values().filter(|act| act.package == *name && act.token == owner.token).count();
-    (mine < entry.definition.resources.len()).then(|| {
+    let said =
+        entry.report.as_ref().is_some_and(|report| report.token == owner.token && report.phase == Phase::Running);
+    (mine < entry.definition.resources.len() || !said).then(|| {
         let report = entry.report.as_ref().map(|report| (&report.phase, &report.note));
-        format!("{mine} resources of '{name}' are up on {} ({report:?})", state.name_of(owner.node))
+        format!("{mine} resources of '{name}' are up on {}, which says {report:?}", state.name_of(owner.node))
     })
 }
