@@ -11,6 +11,8 @@ mod fencing;
 mod filesystem;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/leadership.rs"]
+mod leadership;
 #[path = "cluster/membership.rs"]
 mod membership;
 #[path = "cluster/remote.rs"]

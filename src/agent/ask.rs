@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::fence::FenceAction;
 use crate::engine::fence::call::{FenceAsk, FenceSaid};
 use crate::engine::{LogIndex, NodeId};
+use crate::raft::RaftStatus;
 
 /// A question to one node's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,13 @@ pub enum Question {
     },
     /// What does a membership change wait for? For the leader.
     Waits,
+    /// How does consensus stand? For the leader, who alone knows how far the others are.
+    Raft,
+    /// Hand leadership over, to that node or to whoever is best placed. For the leader.
+    HandOver {
+        /// To whom.
+        to: Option<NodeId>,
+    },
     /// Run a fence agent that ends no machine.
     Fence(FenceAsk),
     /// End a machine, in an attempt that the log has begun.
@@ -40,6 +48,10 @@ pub enum Answer {
     Reached(BTreeMap<NodeId, bool>),
     /// What a membership change waits for, if the one who answers leads and it has lasted.
     Waits(Option<String>),
+    /// How consensus stands there.
+    Raft(Box<RaftStatus>),
+    /// Another node leads now.
+    HandedOver,
     /// What came of running a fence agent.
     Fence(FenceSaid),
     /// It could not be found out.

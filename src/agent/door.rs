@@ -91,10 +91,26 @@ impl<P: Platform> Door for Agent<P> {
                 let said = self.peers.call(leader, address, PeerCall::Ask, body, ASK_WITHIN).await.ok()?;
                 match codec::decode(&said).ok()? {
                     Answer::Waits(why) => why,
-                    Answer::Reached(_) | Answer::Fence(_) | Answer::No { .. } => None,
+                    Answer::Reached(_)
+                    | Answer::Raft(_)
+                    | Answer::HandedOver
+                    | Answer::Fence(_)
+                    | Answer::No { .. } => None,
                 }
             }
         }
+    }
+
+    async fn leaders_raft(&self) -> Option<RaftStatus> {
+        self.raft_of_the_leader().await
+    }
+
+    async fn step_down(&self, to: Option<NodeId>) -> Result<(), DoorError> {
+        self.have_handed_over(to).await
+    }
+
+    async fn stand(&self) -> Result<(), DoorError> {
+        self.stand_for_election().await
     }
 
     fn new_token(&self) -> Result<TokenOffer, DoorError> {

@@ -129,7 +129,7 @@ impl<P: Platform> Fencer<P> {
             match self.ask(executor, &Question::EndNode { node, action, begun }, within).await {
                 Ok(Answer::Fence(said)) => said,
                 Ok(Answer::No { why }) | Err(why) => FenceSaid::Failed { why },
-                Ok(Answer::Reached(_) | Answer::Waits(_)) => {
+                Ok(Answer::Reached(_) | Answer::Waits(_) | Answer::Raft(_) | Answer::HandedOver) => {
                     FenceSaid::Failed { why: "it answered another question".to_owned() }
                 }
             }
@@ -209,7 +209,7 @@ impl<P: Platform> Fencer<P> {
         match self.ask(member, &Question::Fence(ask), within).await {
             Ok(Answer::Fence(said)) => said,
             Ok(Answer::No { why }) | Err(why) => FenceSaid::Failed { why },
-            Ok(Answer::Reached(_) | Answer::Waits(_)) => {
+            Ok(Answer::Reached(_) | Answer::Waits(_) | Answer::Raft(_) | Answer::HandedOver) => {
                 FenceSaid::Failed { why: "it answered another question".to_owned() }
             }
         }

@@ -312,7 +312,7 @@ async fn ask_other<P: Platform>(
     let bytes = peers.call(host, address, PeerCall::Ask, body, ASK_WITHIN).await.ok()?;
     match codec::decode(&bytes).ok()? {
         Answer::Reached(reached) => Some(reached),
-        Answer::Fence(_) | Answer::Waits(_) => None,
+        Answer::Fence(_) | Answer::Waits(_) | Answer::Raft(_) | Answer::HandedOver => None,
         Answer::No { why } => {
             tracing::debug!(%host, why, "did not say whom it reaches");
             None

@@ -3,7 +3,7 @@
 //! - [`platform`]: what an agent needs of the world around it.
 //! - `brain`: the one loop; `life`, `runner`, `leading` are its parts for the keeper, for packages, and for the leader.
 //! - `flights`: what is under way, one at a time per key; `ops`: operations of the keeper and their answers.
-//! - `holdup`: what a membership change waits for.
+//! - `leadership`: stepping down and standing for election, as an operator asks. `holdup`: what a membership change waits for.
 //! - `fencing`: fence agents, run here or on other members.
 //! - [`ask`]: questions between agents; `view`: what the loop publishes; `door`: how routes reach all of it.
 
@@ -15,6 +15,7 @@ mod door;
 mod fencing;
 mod flights;
 mod holdup;
+mod leadership;
 mod leading;
 mod life;
 mod ops;
@@ -147,6 +148,8 @@ impl<P: Platform> Agent<P> {
         let answer = match codec::decode(body) {
             Ok(Question::Reach { keepers }) => self.reach(keepers.into_iter().collect()).await,
             Ok(Question::Waits) => Answer::Waits(self.view.get().waits),
+            Ok(Question::Raft) => Answer::Raft(Box::new(self.consensus.status())),
+            Ok(Question::HandOver { to }) => self.hand_over(to).await,
             Ok(Question::Fence(ask)) => Answer::Fence(self.fencer.answer(ask).await),
             Ok(Question::EndNode { node, action, begun }) => {
                 Answer::Fence(self.fencer.end_here(node, action, begun).await)

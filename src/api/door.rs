@@ -24,6 +24,9 @@ pub enum DoorError {
     /// The change may or may not have been made.
     #[error("{0}")]
     Unknown(String),
+    /// It cannot be done as things are, and nothing was changed.
+    #[error("{0}")]
+    Refused(String),
     /// The node cannot go on.
     #[error("{0}")]
     Fatal(String),
@@ -83,6 +86,15 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// What a membership change under way waits for and what to do, by the leader's word; none when nothing has waited
     /// for long, or the leader could not be asked.
     fn change_waits(&self) -> impl Future<Output = Option<String>> + Send;
+
+    /// How consensus stands on the leader, who alone knows how far the others are; none when no leader answers.
+    fn leaders_raft(&self) -> impl Future<Output = Option<RaftStatus>> + Send;
+
+    /// Has the leader, whoever that is, hand leadership over: to that node, or to whoever is best placed.
+    fn step_down(&self, to: Option<NodeId>) -> impl Future<Output = Result<(), DoorError>> + Send;
+
+    /// Has this node stand for election: a leader that lives hands over to it.
+    fn stand(&self) -> impl Future<Output = Result<(), DoorError>> + Send;
 
     /// A new join token for this cluster.
     ///

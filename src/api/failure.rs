@@ -53,6 +53,7 @@ impl From<DoorError> for Refusal {
             DoorError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text),
             DoorError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text),
             DoorError::Unknown(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, "unknown_outcome", text),
+            DoorError::Refused(_) => Self::new(StatusCode::CONFLICT, "rejected", text),
             DoorError::Fatal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fatal", text),
         }
     }

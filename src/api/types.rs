@@ -1,6 +1,7 @@
 //! What travels through the door, as JSON. Names are stable; fields are only added.
 
 pub mod kv;
+pub mod raft;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

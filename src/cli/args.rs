@@ -75,6 +75,9 @@ pub enum Verb {
     /// Make a cluster, join one, make a join token, remove a lost node
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Consensus: how it stands, who leads
+    #[command(subcommand, after_help = RAFT_EXAMPLES)]
+    Raft(Raft),
     /// Switch nodes off from outside, by ClusterLabs-style fence agents
     #[command(subcommand, after_help = FENCE_EXAMPLES)]
     Fence(Fence),
@@ -391,6 +394,32 @@ pub struct FenceEnd {
     /// Do not wait for the outcome
     #[arg(long)]
     pub no_wait: bool,
+}
+
+const RAFT_EXAMPLES: &str = "\
+Examples:
+  pkgctl raft status              terms, indexes, and how far each member is
+  pkgctl raft step-down           the leader hands over to the best placed voter
+  pkgctl raft step-down --to n2
+  pkgctl raft start-election      this node is to lead";
+
+/// `pkgctl raft …`.
+#[derive(Debug, Subcommand)]
+pub enum Raft {
+    /// Show this node's role, term and indexes, and every member as the leader sees it
+    Status,
+    /// Have the leader, whoever that is, hand leadership over
+    StepDown(StepDown),
+    /// Have this node lead: a leader that lives hands over to it, without one it stands for election
+    StartElection,
+}
+
+/// `pkgctl raft step-down`.
+#[derive(Debug, Parser)]
+pub struct StepDown {
+    /// Who is to lead [default: the voter that has caught up best]
+    #[arg(long, value_name = "NODE")]
+    pub to: Option<NodeName>,
 }
 
 /// `pkgctl node …`.

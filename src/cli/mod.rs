@@ -14,6 +14,7 @@ mod logs;
 mod node;
 mod operators;
 mod print;
+mod raft;
 mod reach;
 mod run;
 mod status;
@@ -58,6 +59,7 @@ async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
         Verb::Logs(verb) => logs::logs(&client, out, verb).await,
         Verb::Cluster(verb) => cluster::cluster(&client, out, verb).await,
         Verb::Fence(verb) => fence::fence(&client, out, verb).await,
+        Verb::Raft(verb) => raft::raft(&client, out, verb).await,
         Verb::Node(verb) => node::node(&client, out, verb).await,
         Verb::Agent(_) | Verb::Demo(_) => Err(Failed::usage("this verb is not for an agent".to_owned())),
     }

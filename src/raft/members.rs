@@ -185,6 +185,18 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         self.transfer_leader(best).await
     }
 
+    /// Stands for election now, unless a majority hears a leader.
+    ///
+    /// # Errors
+    /// When this node has no vote, or Raft has stopped.
+    pub async fn stand(&self) -> Result<(), MembersError> {
+        let me = self.node();
+        if !self.status().voters.contains(&me) {
+            return Err(MembersError::NotVoter { node: me });
+        }
+        self.inner.raft.trigger().elect(true).await.map_err(|e| MembersError::Unknown { why: e.to_string() })
+    }
+
     /// Makes a snapshot soon, whatever the log's length.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod fence;
 mod kv;
 mod log;
 mod packages;
+mod raft;
 mod status;
 
 use axum::Router;
@@ -42,6 +43,9 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/cluster/remove", post(cluster::remove::<D>))
         .route("/v1/cluster/clients", get(clients::list::<D>))
         .route("/v1/cluster/clients/{name}", put(clients::issue::<D>).delete(clients::revoke::<D>))
+        .route("/v1/raft", get(raft::show::<D>))
+        .route("/v1/raft/step-down", post(raft::step_down::<D>))
+        .route("/v1/raft/start-election", post(raft::stand::<D>))
         .route("/v1/fences", get(fence::list::<D>))
         .route("/v1/fences/{name}", put(fence::set::<D>).delete(fence::delete::<D>))
         .route("/v1/fences/{name}/test", post(fence::test::<D>))

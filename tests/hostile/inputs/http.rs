@@ -99,6 +99,18 @@ impl Door for Lone {
         None
     }
 
+    async fn leaders_raft(&self) -> Option<RaftStatus> {
+        Some(self.raft())
+    }
+
+    async fn step_down(&self, _to: Option<NodeId>) -> Result<(), DoorError> {
+        Err(DoorError::Refused("it is alone".to_owned()))
+    }
+
+    async fn stand(&self) -> Result<(), DoorError> {
+        Ok(())
+    }
+
     fn notes(&self) -> Vec<Note> {
         Vec::new()
     }
