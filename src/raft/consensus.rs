@@ -10,8 +10,9 @@ use openraft::async_runtime::{Select2, WatchReceiver};
 use openraft::{AsyncRuntime, Raft};
 
 use super::applied::AppliedState;
+use super::arrival::Arrivals;
+pub use super::bind::disk_time::DiskTime;
 use super::bind::log::{RaftLog, durable};
-pub use super::bind::machine::DiskTime;
 use super::bind::machine::{Machine, Shared};
 use super::bind::network::Network;
 use super::bind::settings;
@@ -119,6 +120,7 @@ pub(super) struct Inner<Rt: AsyncRuntime, P: Peers> {
     pub(super) quiet: Arc<AtomicBool>,
     pub(super) stall: super::fit::StallWatch<Rt>,
     pub(super) log: LogStore,
+    pub(super) arrivals: Arrivals,
     pub(super) health: Health,
     shared: Arc<Shared>,
 }
@@ -141,7 +143,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         let OpenStore { identity, log, writer, snapshots, newest, health } = open::<T>(&dir, disk)?;
         let profile = identity.profile;
         let raft_error = |why: String| StartError::Raft { dir: dir.clone(), why };
-        if let Some(cluster) = newest.as_ref().and_then(|sealed| sealed.snapshot.state.cluster.as_ref())
+        if let Some(cluster) = newest.as_ref().and_then(|snapshot| snapshot.state.cluster.as_ref())
             && cluster.id != identity.cluster
         {
             let what = format!("its snapshot is of cluster {}, node.json of {}", cluster.id, identity.cluster);
@@ -151,7 +153,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             DiskTime::Threads => writer.spawn_thread().map_err(|e| raft_error(e.to_string()))?,
             DiskTime::Simulated(latency) => writer.spawn_task::<Rt>(latency),
         }
-        let applied = newest.map_or_else(AppliedState::default, |sealed| sealed.snapshot.into());
+        let applied = newest.map_or_else(AppliedState::default, AppliedState::from);
         let watched = Watched::new(applied.state.applied);
         let shared =
             Arc::new(Shared { applied: Arc::new(RwLock::new(applied)), feed: Feed::default(), watched, rules });
@@ -163,8 +165,10 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             me: identity.node,
             peers: peers.clone(),
             append_within: settings::append_within(profile),
+            disk_time,
             runtime: PhantomData,
         };
+        let arrivals = Arrivals::new(snapshots.clone(), disk_time);
         let machine = Machine::new(shared.clone(), snapshots, disk_time);
         let raft = Raft::new(identity.node.0, config, network, RaftLog::new(log.clone()), machine).await;
         let raft = raft.map_err(|e| raft_error(e.to_string()))?;
@@ -173,7 +177,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         let quiet = Arc::new(AtomicBool::new(quiet));
         end_quiet::<Rt>(&raft, &quiet, settings::quiet_after_restart(profile));
         let stall = super::fit::StallWatch::new(log.clone());
-        Ok(Self { inner: Arc::new(Inner { identity, raft, peers, quiet, stall, log, health, shared }) })
+        Ok(Self { inner: Arc::new(Inner { identity, raft, peers, quiet, stall, log, arrivals, health, shared }) })
     }
 
     /// This node.

@@ -18,7 +18,7 @@ pub enum PeerCall {
     Vote = 2,
     /// Raft: pre-vote.
     PreVote = 3,
-    /// Raft: a whole snapshot.
+    /// Raft: a part of a snapshot.
     Snapshot = 4,
     /// Raft: leadership is handed to you.
     Transfer = 5,

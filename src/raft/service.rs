@@ -6,19 +6,20 @@
 use std::sync::atomic::Ordering;
 
 use openraft::AsyncRuntime;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::arrival::Arrived;
 use super::bind::types::{described, entry_of, log_id, mark, vote, vote_of};
-use super::bind::wire::{Answer, Append, Appended, Ask, Asked, Transfer, Transferred, decode_snapshot};
+use super::bind::wire::{Answer, Append, Appended, Ask, Asked, SnapshotPart, SnapshotTaken, Transfer, Transferred};
 use super::consensus::Consensus;
 use super::peers::{PeerCall, Peers};
 use super::propose::{Forwarded, ProposeError};
 use super::record::Vote;
-use super::store::snapshot::SealedSnapshot;
 use crate::engine::NodeId;
 use crate::engine::codec::{decode, encode};
 use crate::package::Millis;
@@ -78,18 +79,28 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         Ok(VoteRequest { vote: vote_of(ask.vote), last_log_id, leadership_transfer: ask.transfer })
     }
 
-    async fn install(&self, from: NodeId, body: &[u8]) -> Answer<Vote> {
-        let (leader, sealed) = decode_snapshot(body)?;
+    async fn install(&self, from: NodeId, body: &[u8]) -> Answer<SnapshotTaken> {
+        let part: SnapshotPart = parse(body)?;
+        let leader = part.vote;
         speaks_for(from, leader)?;
-        let sealed = SealedSnapshot::open(sealed).map_err(|e| format!("the snapshot: {e}"))?;
-        if let Some(cluster) = &sealed.snapshot.state.cluster
+        let known = vote(&self.inner.raft.metrics().borrow_watched().vote);
+        if known.term > leader.term {
+            return Ok(SnapshotTaken::Done(known));
+        }
+        let arrived = self.inner.arrivals.take::<Rt>(part).await.map_err(|e| format!("the snapshot: {e}"))?;
+        let whole = match arrived {
+            Arrived::UpTo(at) => return Ok(SnapshotTaken::Next(at)),
+            Arrived::Whole(whole) => whole,
+        };
+        let state = whole.state().map_err(|e| e.to_string())?;
+        if let Some(cluster) = &state.cluster
             && cluster.id != self.identity().cluster
         {
             return Err(format!("the snapshot is of cluster {}", cluster.id));
         }
-        let snapshot = described(sealed)?;
-        let done = self.inner.raft.install_full_snapshot(vote_of(leader), snapshot).await;
-        Ok(vote(&done.map_err(|e| e.to_string())?.vote))
+        drop(state);
+        let done = self.inner.raft.install_full_snapshot(vote_of(leader), described(whole)?).await;
+        Ok(SnapshotTaken::Done(vote(&done.map_err(|e| e.to_string())?.vote)))
     }
 
     async fn take_over(&self, from: NodeId, body: &[u8]) -> Answer<Transferred> {

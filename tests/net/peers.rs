@@ -347,14 +347,16 @@ async fn a_connection_without_an_answer_is_given_up_after_its_linger() {
 }
 
 #[tokio::test]
-async fn snapshots_may_be_large_and_other_calls_may_not() {
+async fn a_call_may_be_as_large_as_it_is_accepted_and_no_larger() {
     let cluster = Cluster::new();
     let served = Served::node(&cluster, 2);
     let peers = peers(cluster.node(1));
-    let large = vec![7; BODY_MAX_BYTES + 1];
+    // An answer repeats its request with two bytes before it.
+    let mut large = vec![7; BODY_MAX_BYTES - 2];
     let answer = peers.call(NodeId(2), served.address, PeerCall::Snapshot, large.clone(), LONG).await.unwrap();
     assert!(answer[2..] == large);
-    let refused = why(peers.call(NodeId(2), served.address, PeerCall::Append, large, LONG).await);
+    large.extend([7; 3]);
+    let refused = why(peers.call(NodeId(2), served.address, PeerCall::Snapshot, large, LONG).await);
     assert!(refused.contains("are accepted"), "{refused}");
 }
 

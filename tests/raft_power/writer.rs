@@ -15,7 +15,7 @@ use pkgctl::raft::store::disk::RealDisk;
 use pkgctl::raft::store::identity::{Identity, create};
 use pkgctl::raft::store::load::{OpenStore, open};
 use pkgctl::raft::store::log::LogStore;
-use pkgctl::raft::store::snapshot::{SealedSnapshot, Snapshot, SnapshotHead};
+use pkgctl::raft::store::snapshot::{Snapshot, SnapshotHead};
 use pkgctl::raft::store::writer::Done;
 
 /// Entries written before the oldest of them is waited for.
@@ -86,7 +86,7 @@ pub fn run<T: Table>(dir: &Path, rounds: u64) {
         if round % SNAPSHOT_ROUNDS == SNAPSHOT_ROUNDS - 1 {
             let last = log.last().unwrap();
             let head = SnapshotHead { last: Some(last), ..SnapshotHead::default() };
-            snapshots.save(&SealedSnapshot::seal(Snapshot { head, state: Arc::default() })).unwrap();
+            snapshots.save(&Snapshot { head, state: Arc::default() }).unwrap();
             let upto = back(&log, 20);
             wait(|done| log.purge(upto, done).unwrap());
             say(&format!("purged {}", upto.index));

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::{Patience, REFUSAL_MAX_BYTES, SNAPSHOT_MAX_BYTES, reply};
+use super::{BODY_MAX_BYTES, Patience, REFUSAL_MAX_BYTES, reply};
 use crate::engine::NodeId;
 use crate::net::frame::{self, FrameError};
 use crate::net::identity::Bearer;
@@ -51,7 +51,7 @@ impl Connection {
 
     async fn exchange(&mut self, call: PeerCall, body: &[u8], ear: &Ear, there: NodeId) -> Result<Vec<u8>, String> {
         frame::write(&mut self.stream, call as u8, body).await.map_err(|e| e.to_string())?;
-        match frame::read(&mut self.stream, SNAPSHOT_MAX_BYTES).await {
+        match frame::read(&mut self.stream, BODY_MAX_BYTES).await {
             Ok((reply::OK, answer)) => Ok(answer),
             Ok((kind, why)) => Err(format!("it refused: {}", ear.refused(there, kind, &why))),
             Err(FrameError::CutOff) => Err("it closed the connection without an answer".into()),

@@ -23,9 +23,7 @@ mod serve;
 
 pub use serve::{not_a_member, refuse, serve, turn_away};
 
-/// Largest snapshot accepted, in bytes.
-pub const SNAPSHOT_MAX_BYTES: usize = 64 << 20;
-/// Largest body of any other call accepted, in bytes.
+/// Largest body of a call or an answer, in bytes; snapshots go in parts.
 pub const BODY_MAX_BYTES: usize = 8 << 20;
 
 /// Kinds of frames from server to client.
@@ -39,23 +37,6 @@ mod reply {
 }
 /// Largest refusal read, in bytes.
 const REFUSAL_MAX_BYTES: usize = 4 << 10;
-
-fn limit_of(kind: u8) -> usize {
-    match PeerCall::try_from(kind) {
-        Ok(PeerCall::Snapshot) => SNAPSHOT_MAX_BYTES,
-        Ok(
-            PeerCall::Append
-            | PeerCall::Vote
-            | PeerCall::PreVote
-            | PeerCall::Transfer
-            | PeerCall::Propose
-            | PeerCall::Ask
-            | PeerCall::ReadIndex
-            | PeerCall::LedIndex,
-        )
-        | Err(_) => BODY_MAX_BYTES,
-    }
-}
 
 /// Calls that share a pool. Proposals wait for commits; a crowd of them must not keep a heartbeat from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,9 +143,8 @@ impl Peers for TlsPeers {
         within: Duration,
     ) -> Result<Vec<u8>, PeerError> {
         let unsent = |why: String| PeerError::Unreachable { node: to, address, why };
-        let limit = limit_of(call as u8);
-        if body.len() > limit {
-            return Err(unsent(format!("the request has {} bytes, {limit} are accepted", body.len())));
+        if body.len() > BODY_MAX_BYTES {
+            return Err(unsent(format!("the request has {} bytes, {BODY_MAX_BYTES} are accepted", body.len())));
         }
         let link = self.link(to, address, Lane::of(call)).map_err(|e| unsent(e.to_string()))?;
         link.call(call, body, within).await

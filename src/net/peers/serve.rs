@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::{limit_of, reply};
+use super::{BODY_MAX_BYTES, reply};
 use crate::engine::NodeId;
 use crate::net::frame::{self, FrameError};
 use crate::net::identity::Subject;
@@ -89,7 +89,7 @@ pub async fn serve<P: PeerService>(
 }
 
 async fn next(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<Option<frame::Header>, Ended> {
-    match frame::read_header(stream, limit_of).await {
+    match frame::read_header(stream, |_| BODY_MAX_BYTES).await {
         Ok(header) => Ok(header),
         Err(e @ FrameError::TooLarge { .. }) => {
             refuse(stream, &e.to_string()).await?;

@@ -3,13 +3,12 @@
 use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
-use futures::channel::oneshot;
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{AsyncRuntime, OptionalSend};
 
+use super::disk_time::DiskTime;
 use super::types::{
     LogId, RaftSnapshot, SnapshotMeta, StoredMembers, Types, described, log_id, mark, record, stored_membership,
 };
@@ -17,18 +16,8 @@ use crate::engine::Applied;
 use crate::engine::lease::Rules;
 use crate::raft::applied::AppliedState;
 use crate::raft::feed::Feed;
-use crate::raft::store::snapshot::{SealedSnapshot, SnapshotFiles};
+use crate::raft::store::snapshot::{Snapshot, SnapshotFile, SnapshotFiles};
 use crate::raft::watched::Watched;
-
-/// Where waiting for the disk happens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DiskTime {
-    /// On threads of their own.
-    #[default]
-    Threads,
-    /// As a pause of that length on the runtime's clock, for simulated runtimes, in which real threads have no time.
-    Simulated(Duration),
-}
 
 /// What was applied, shared with everyone who reads it.
 pub struct Shared {
@@ -58,7 +47,7 @@ impl<Rt: AsyncRuntime> Machine<Rt> {
 }
 
 impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
-    type SnapshotData = SealedSnapshot;
+    type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Builder<Rt>;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembers)> {
@@ -97,25 +86,34 @@ impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SealedSnapshot) -> io::Result<()> {
-        let claimed = meta.last_log_id.map(mark);
-        if claimed != data.snapshot.head.last {
-            let found = data.snapshot.head.last;
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotFile) -> io::Result<()> {
+        let (claimed, found) = (meta.last_log_id.map(mark), data.head.last);
+        if claimed != found {
             return Err(io::Error::other(format!("a snapshot said to reach {claimed:?} reaches {found:?}")));
         }
-        // At start openraft installs what is there already.
-        if !self.snapshots.holds(&data.snapshot.head)? {
-            save::<Rt>(&self.snapshots, data.clone(), self.disk_time).await?;
-        }
-        let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
-        *applied = data.snapshot.into();
-        self.shared.feed.whole();
-        self.shared.watched.replaced(applied.state.applied);
-        Ok(())
+        let snapshots = self.snapshots.clone();
+        let place = move || {
+            snapshots.place(&data)?;
+            Ok(Snapshot { state: data.state()?, head: data.head })
+        };
+        let snapshot = self.disk_time.aside::<Rt, _>(place).await?;
+        let replaced = {
+            let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
+            let replaced = std::mem::replace(&mut *applied, snapshot.into());
+            self.shared.feed.whole();
+            self.shared.watched.replaced(applied.state.applied);
+            replaced
+        };
+        // A large tree takes its time to go.
+        let forget = move || {
+            drop(replaced);
+            Ok(())
+        };
+        self.disk_time.aside::<Rt, _>(forget).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        self.snapshots.newest()?.map(|sealed| described(sealed).map_err(io::Error::other)).transpose()
+        self.snapshots.newest().map(|newest| described(newest).map_err(io::Error::other)).transpose()
     }
 }
 
@@ -128,27 +126,11 @@ pub struct Builder<Rt> {
 }
 
 impl<Rt: AsyncRuntime> RaftSnapshotBuilder<Types<Rt>> for Builder<Rt> {
-    type SnapshotData = SealedSnapshot;
+    type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
-        let sealed = SealedSnapshot::seal(self.applied.snapshot());
-        save::<Rt>(&self.snapshots, sealed.clone(), self.disk_time).await?;
-        described(sealed).map_err(io::Error::other)
-    }
-}
-
-async fn save<Rt: AsyncRuntime>(files: &SnapshotFiles, sealed: SealedSnapshot, disk_time: DiskTime) -> io::Result<()> {
-    match disk_time {
-        DiskTime::Simulated(latency) => {
-            Rt::sleep(latency).await;
-            files.save(&sealed)
-        }
-        DiskTime::Threads => {
-            let (sender, receiver) = oneshot::channel();
-            let files = files.clone();
-            let run = move || drop(sender.send(files.save(&sealed)));
-            std::thread::Builder::new().name("pkgctl-snapshot".into()).spawn(run)?;
-            receiver.await.unwrap_or_else(|_| Err(io::Error::other("the snapshot's thread ended")))
-        }
+        let (snapshots, snapshot) = (self.snapshots.clone(), self.applied.snapshot());
+        let built = self.disk_time.aside::<Rt, _>(move || snapshots.save(&snapshot)).await?;
+        described(built).map_err(io::Error::other)
     }
 }

@@ -14,16 +14,25 @@ use openraft::{AsyncRuntime, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::disk_time::DiskTime;
 use super::types::{RaftSnapshot, RaftVote, Types, log_id, mark, record, vote, vote_of};
-use super::wire::{Answer, Append, Appended, Ask, Asked, Transfer, Transferred, encode_snapshot};
+use super::wire::{Answer, Append, Appended, Ask, Asked, SnapshotPart, SnapshotTaken, Transfer, Transferred};
 use crate::engine::NodeId;
 use crate::engine::codec::{decode, encode};
 use crate::raft::peers::{PeerCall, PeerError, Peers};
 use crate::raft::record::{Member, Vote};
-use crate::raft::store::snapshot::SealedSnapshot;
+use crate::raft::store::snapshot::SnapshotFile;
 
 /// Bytes of one append, unless its first entry alone is larger; well below what `net` accepts.
 const APPEND_BYTES: usize = 2 << 20;
+/// Bytes of one part of a snapshot. Parts go over connections of their own, so that heartbeats pass them by.
+const PART_BYTES: usize = 1 << 20;
+/// How long a part may take.
+const PART_WITHIN: Duration = Duration::from_secs(10);
+/// How long the whole snapshot may take to be synced, read and installed once it has arrived.
+const INSTALL_WITHIN: Duration = Duration::from_secs(60);
+/// How often parts may fail, once the first has arrived, before all is begun again.
+const SETBACKS_MAX: u32 = 20;
 
 /// Makes connections to nodes.
 pub struct Network<Rt, P> {
@@ -33,6 +42,8 @@ pub struct Network<Rt, P> {
     pub peers: P,
     /// How long a request with entries may take.
     pub append_within: Duration,
+    /// Where snapshots are read.
+    pub disk_time: DiskTime,
     /// The runtime.
     pub runtime: PhantomData<fn() -> Rt>,
 }
@@ -42,6 +53,7 @@ pub struct Remote<Rt, P> {
     me: NodeId,
     peers: P,
     append_within: Duration,
+    disk_time: DiskTime,
     to: NodeId,
     at: Member,
     _runtime: PhantomData<fn() -> Rt>,
@@ -55,6 +67,7 @@ impl<Rt: AsyncRuntime, P: Peers> RaftNetworkFactory<Types<Rt>> for Network<Rt, P
             me: self.me,
             peers: self.peers.clone(),
             append_within: self.append_within,
+            disk_time: self.disk_time,
             to: NodeId(target),
             at: *member,
             _runtime: PhantomData,
@@ -90,6 +103,35 @@ impl<Rt: AsyncRuntime, P: Peers> Remote<Rt, P> {
         self.call(call, encode(question), within).await
     }
 
+    /// Sends a snapshot part by part, and goes on where it stopped when a part is lost.
+    async fn send(&self, vote: Vote, snapshot: SnapshotFile) -> Result<Vote, RPCError<Types<Rt>>> {
+        let (last, total) = (snapshot.head.last, snapshot.bytes);
+        let (mut at, mut setbacks) = (0, 0);
+        loop {
+            let file = snapshot.clone();
+            let read = self.disk_time.aside::<Rt, _>(move || file.read_at(at, PART_BYTES));
+            let bytes = read.await.map_err(unreachable)?;
+            let within = if bytes.is_empty() { INSTALL_WITHIN } else { PART_WITHIN };
+            let part = SnapshotPart { vote, last, total, at, bytes };
+            match self.ask(PeerCall::Snapshot, &part, within).await {
+                Ok(SnapshotTaken::Done(vote)) => return Ok(vote),
+                Ok(SnapshotTaken::Next(next)) if next > at => at = next,
+                Ok(SnapshotTaken::Next(_)) if setbacks == SETBACKS_MAX => {
+                    return Err(unreachable(format!("node {} does not keep the parts of a snapshot", self.to)));
+                }
+                Ok(SnapshotTaken::Next(next)) => {
+                    setbacks += 1;
+                    at = next;
+                }
+                Err(e) if at == 0 || setbacks == SETBACKS_MAX => return Err(e),
+                Err(_) => {
+                    setbacks += 1;
+                    Rt::sleep(self.append_within).await;
+                }
+            }
+        }
+    }
+
     async fn ask_vote(
         &self,
         call: PeerCall,
@@ -103,7 +145,7 @@ impl<Rt: AsyncRuntime, P: Peers> Remote<Rt, P> {
 }
 
 impl<Rt: AsyncRuntime, P: Peers> RaftNetworkV2<Types<Rt>> for Remote<Rt, P> {
-    type SnapshotData = SealedSnapshot;
+    type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
@@ -151,11 +193,9 @@ impl<Rt: AsyncRuntime, P: Peers> RaftNetworkV2<Types<Rt>> for Remote<Rt, P> {
         leader: RaftVote,
         snapshot: RaftSnapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<SnapshotResponse<Types<Rt>>, StreamingError<Types<Rt>>> {
-        let body = encode_snapshot(vote(&leader), &snapshot.snapshot.bytes);
-        let sending = self.call::<Vote>(PeerCall::Snapshot, body, option.soft_ttl());
-        match Rt::select2(cancel, sending).await {
+        match Rt::select2(cancel, self.send(vote(&leader), snapshot.snapshot)).await {
             openraft::async_runtime::Select2::First(closed) => Err(StreamingError::Closed(closed)),
             openraft::async_runtime::Select2::Second(answer) => {
                 Ok(SnapshotResponse::new(vote_of(answer.map_err(streaming)?)))

@@ -17,8 +17,6 @@ pub const BEHIND_MAX: u64 = 6000;
 const APPEND_ENTRIES: u64 = 256;
 /// Entries of one write to the log.
 const WRITE_ENTRIES: u64 = 1024;
-/// Time for a whole snapshot to arrive and be stored.
-const SNAPSHOT_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long a request with entries may take: a follower answers once they are durable there.
 pub fn append_within(profile: Profile) -> Duration {
@@ -42,7 +40,6 @@ pub fn settings(profile: Profile, cluster: String, quiet: bool) -> Result<Arc<Co
         election_timeout_min: millis(min),
         election_timeout_max: millis(max),
         heartbeat_interval: heartbeat,
-        install_snapshot_timeout: millis(SNAPSHOT_WITHIN),
         max_payload_entries: APPEND_ENTRIES,
         max_append_entries: Some(WRITE_ENTRIES),
         replication_lag_threshold: BEHIND_MAX,

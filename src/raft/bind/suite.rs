@@ -9,8 +9,9 @@ use openraft::{AsyncRuntime, StorageError};
 use openraft_rt_sim::SimRuntime;
 use tempfile::TempDir;
 
+use super::disk_time::DiskTime;
 use super::log::RaftLog;
-use super::machine::{DiskTime, Machine, Shared};
+use super::machine::{Machine, Shared};
 use super::types::Types;
 use crate::engine::lease::Rules;
 use crate::engine::{ClusterId, LogIndex, NodeId, Profile};

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::command::Entry;
 use crate::engine::{NodeId, Reply};
 use crate::raft::record::{LogMark, LogRecord, Member, Membership, Payload, Vote};
-use crate::raft::store::snapshot::{SealedSnapshot, SnapshotHead};
+use crate::raft::store::snapshot::{SnapshotFile, SnapshotHead};
 
 type LeaderId = leader_id_std::LeaderId<u64, u64>;
 type Committed = <LeaderId as RaftLeaderId>::Committed;
@@ -33,7 +33,7 @@ pub type StoredMembers = openraft::StoredMembership<Committed, u64, Member>;
 /// Openraft's description of a snapshot.
 pub type SnapshotMeta = openraft::SnapshotMeta<Committed, u64, Member>;
 /// Openraft's snapshot.
-pub type RaftSnapshot = openraft::Snapshot<Committed, u64, Member, SealedSnapshot>;
+pub type RaftSnapshot = openraft::Snapshot<Committed, u64, Member, SnapshotFile>;
 
 /// Openraft's types on a given runtime.
 pub struct Types<Rt>(PhantomData<fn() -> Rt>);
@@ -183,8 +183,8 @@ pub fn stored_membership(head: &SnapshotHead) -> Result<StoredMembers, String> {
 ///
 /// # Errors
 /// When its membership is not one.
-pub fn described(sealed: SealedSnapshot) -> Result<RaftSnapshot, String> {
-    let head = &sealed.snapshot.head;
+pub fn described(snapshot: SnapshotFile) -> Result<RaftSnapshot, String> {
+    let head = &snapshot.head;
     let meta = SnapshotMeta { last_log_id: head.last.map(log_id), last_membership: stored_membership(head)? };
-    Ok(RaftSnapshot { meta, snapshot: sealed })
+    Ok(RaftSnapshot { meta, snapshot })
 }

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::codec::{decode, encode};
 use crate::engine::{LogIndex, NodeId};
 use crate::raft::record::{LogMark, LogRecord, Vote};
 
@@ -84,40 +83,28 @@ pub type Answer<T> = Result<T, String>;
 /// The answer to `PeerCall::ReadIndex` and `PeerCall::LedIndex`.
 pub type ReadIndexed = Result<LogIndex, String>;
 
-/// `PeerCall::Snapshot`: the vote, then the snapshot as sealed on disk, copied once and not encoded again.
-pub fn encode_snapshot(vote: Vote, sealed: &[u8]) -> Vec<u8> {
-    let vote = encode(&vote);
-    let length = u32::try_from(vote.len()).expect("a vote is small").to_be_bytes();
-    let mut out = Vec::with_capacity(length.len() + vote.len() + sealed.len());
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&vote);
-    out.extend_from_slice(sealed);
-    out
+/// `PeerCall::Snapshot`: a part of a snapshot, as sealed on disk; an empty one behind the last asks to install it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPart {
+    /// The leader's vote.
+    pub vote: Vote,
+    /// The last entry that the snapshot covers.
+    pub last: Option<LogMark>,
+    /// How long all of it is, in bytes.
+    pub total: u64,
+    /// Where this part begins.
+    pub at: u64,
+    /// The part.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
 }
 
-/// The parts of [`encode_snapshot`].
-///
-/// # Errors
-/// When they are not all there; the snapshot's own seal is checked by who opens it.
-pub fn decode_snapshot(body: &[u8]) -> Result<(Vote, Vec<u8>), String> {
-    let (length, rest) = body.split_at_checked(4).ok_or("a snapshot without a vote")?;
-    let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
-    let length = usize::try_from(length).map_err(|e| e.to_string())?;
-    let (vote, sealed) = rest.split_at_checked(length).ok_or("a snapshot with half a vote")?;
-    Ok((decode(vote).map_err(|e| e.to_string())?, sealed.to_vec()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_call_comes_apart_again_and_a_cut_one_is_refused() {
-        let vote = Vote { term: 3, node: NodeId(2), committed: true };
-        let body = encode_snapshot(vote, b"sealed");
-        assert_eq!(decode_snapshot(&body), Ok((vote, b"sealed".to_vec())));
-        for cut in 0..body.len() - b"sealed".len() {
-            assert!(decode_snapshot(&body[..cut]).is_err(), "{cut}");
-        }
-    }
+/// The answer to a [`SnapshotPart`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotTaken {
+    /// All before this place is there.
+    Next(u64),
+    /// It was installed, or there is a later vote: the vote afterwards.
+    Done(Vote),
 }

@@ -25,6 +25,8 @@ pub const IDENTITY_FILE: &str = "node.json";
 pub const STORE_DIR: &str = "raft";
 /// Mode of every file that is made here.
 pub(super) const FILE_MODE: u32 = 0o600;
+/// What a file's name ends with until it is whole.
+pub(super) const TEMPORARY: &str = "tmp";
 const LOCK_FILE: &str = "raft.lock";
 const BUILDING_DIR: &str = "raft.new";
 const VERSION: u8 = 1;
@@ -160,23 +162,33 @@ fn write_identity<T: Table>(dir: &Path, identity: Identity, disk: &dyn Disk) -> 
 /// # Errors
 /// Whatever the disk says; the old file is then still there.
 pub fn write_file(path: &Path, bytes: &[u8], disk: &dyn Disk) -> io::Result<()> {
-    let temporary = temporary_name(path);
     disk.admit(Part::Snapshot, bytes.len())?;
+    replace_file(path, disk, |mut file| file.write_all(bytes)).map(drop)
+}
+
+/// The same with contents that are written as they are made.
+///
+/// # Errors
+/// Whatever the disk or `fill` says; the old file is then still there.
+pub fn replace_file(path: &Path, disk: &dyn Disk, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<File> {
+    let temporary = temporary_name(path);
     match std::fs::remove_file(&temporary) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         Ok(()) | Err(_) => {}
     }
     // Private from its first moment: a snapshot holds the cluster's keys.
-    let mut file = File::options().write(true).create_new(true).mode(FILE_MODE).open(&temporary)?;
-    file.write_all(bytes)?;
+    let file = File::options().read(true).write(true).create_new(true).mode(FILE_MODE).open(&temporary)?;
+    fill(&file)?;
     disk.sync(Part::Snapshot, &file)?;
     std::fs::rename(&temporary, path)?;
-    sync_directory(disk, path.parent().unwrap_or(Path::new("/")))
+    sync_directory(disk, path.parent().unwrap_or(Path::new("/")))?;
+    Ok(file)
 }
 
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
+    name.push(".");
+    name.push(TEMPORARY);
     path.with_file_name(name)
 }
 

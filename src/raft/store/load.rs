@@ -12,7 +12,7 @@ use super::fault::Health;
 use super::identity::{IDENTITY_FILE, Identity, STORE_DIR, StoreLock};
 use super::key::{self, Place};
 use super::log::{Held, LogStore};
-use super::snapshot::{SealedSnapshot, SnapshotFiles};
+use super::snapshot::{Snapshot, SnapshotFiles};
 use super::tail::{Tail, TailFile};
 use super::writer::Writer;
 use super::{Table, Write};
@@ -107,7 +107,7 @@ pub struct OpenStore<T> {
     /// Snapshots.
     pub snapshots: SnapshotFiles,
     /// The newest snapshot.
-    pub newest: Option<SealedSnapshot>,
+    pub newest: Option<Snapshot>,
     /// Whether it still works.
     pub health: Health,
 }
@@ -134,7 +134,7 @@ pub fn open<T: Table>(dir: &Path, disk: Arc<dyn Disk>) -> Result<OpenStore<T>, O
     let table = T::open(&store, disk).map_err(because("the log"))?;
 
     let damaged = |what: String| OpenError::Damaged { dir: dir.into(), what };
-    let covered = newest.as_ref().and_then(|sealed| sealed.snapshot.head.last);
+    let covered = newest.as_ref().and_then(|snapshot| snapshot.head.last);
     let mut gathered = Gathered::default();
     table.scan(&mut |key, value| gathered.take(key, value)).map_err(because("the log"))?;
     let loaded = gathered.verify(identity, covered, tail).map_err(damaged)?;

@@ -5,7 +5,7 @@
 //! - [`log`]: the log above a table: in memory for reading, grouped commits, purge in the background.
 //! - [`writer`]: the one place that writes and syncs; `tail` is its independent witness of how far the log went.
 //! - [`load`]: opening, which verifies everything and refuses damage.
-//! - [`snapshot`]: snapshots as files; [`identity`]: whose store this is, and the lock.
+//! - [`snapshot`]: snapshots as files, `sealed` piece by piece; [`identity`]: whose store this is, and the lock.
 //! - [`disk`] and [`fault`]: where errors come from, and what one error ends.
 
 pub mod disk;
@@ -15,6 +15,7 @@ pub mod key;
 pub mod load;
 pub mod log;
 pub mod redb;
+mod sealed;
 pub mod sled;
 pub mod snapshot;
 mod tail;

@@ -9,9 +9,8 @@ use pkgctl::net::listener::Standing;
 use pkgctl::net::peers::serve;
 use pkgctl::package::Millis;
 use pkgctl::raft::record::{LogMark, LogRecord, Payload, Vote};
-use pkgctl::raft::store::snapshot::{SealedSnapshot, Snapshot, SnapshotHead};
 use pkgctl::raft::wire::{
-    Answer, Append, Appended, Ask, Asked, ReadIndexed, Transfer, Transferred, decode_snapshot, encode_snapshot,
+    Answer, Append, Appended, Ask, Asked, ReadIndexed, SnapshotPart, SnapshotTaken, Transfer, Transferred,
 };
 use pkgctl::raft::{Committed, PeerCall, PeerService, ProposeError};
 
@@ -33,7 +32,7 @@ impl PeerService for Reader {
         let understood = match call {
             PeerCall::Append => reads::<Append>(&body),
             PeerCall::Vote | PeerCall::PreVote => reads::<Ask>(&body),
-            PeerCall::Snapshot => decode_snapshot(&body).is_ok_and(|(_, sealed)| SealedSnapshot::open(sealed).is_ok()),
+            PeerCall::Snapshot => reads::<SnapshotPart>(&body),
             PeerCall::Transfer => reads::<Transfer>(&body),
             PeerCall::Propose => reads::<Entry>(&body),
             PeerCall::Ask | PeerCall::ReadIndex | PeerCall::LedIndex => reads::<Millis>(&body),
@@ -60,7 +59,11 @@ pub fn run(bytes: &[u8]) -> bool {
     match in_time(frame::read(&mut rest, ANSWER_MAX_BYTES)).expect("memory does not keep one waiting") {
         Ok((_, body)) => {
             let raft = [reads::<Answer<Appended>>(&body), reads::<Answer<Asked>>(&body), reads::<Answer<Vote>>(&body)];
-            let rest = [reads::<Answer<Transferred>>(&body), reads::<ReadIndexed>(&body)];
+            let rest = [
+                reads::<Answer<Transferred>>(&body),
+                reads::<Answer<SnapshotTaken>>(&body),
+                reads::<ReadIndexed>(&body),
+            ];
             raft.iter().chain(&rest).any(|read| *read) || reads::<Result<Committed, ProposeError>>(&body)
         }
         Err(FrameError::TooLarge { bytes, limit, .. }) => {
@@ -82,13 +85,13 @@ pub fn records() -> Vec<LogRecord> {
 pub fn seeds() -> Vec<Vec<u8>> {
     let vote = Vote { term: 1, node: NodeId(2), committed: true };
     let mark = Some(LogMark { term: 1, index: 3 });
-    let head = SnapshotHead { last: mark, ..SnapshotHead::default() };
-    let snapshot = SealedSnapshot::seal(Snapshot { head, state: scene::state() });
+    let bytes = codec::seal(&scene::state());
+    let part = SnapshotPart { vote, last: mark, total: bytes.len() as u64, at: 0, bytes };
     let calls: [(PeerCall, Vec<u8>); 5] = [
         (PeerCall::Append, codec::encode(&Append { vote, after: None, entries: records(), committed: mark })),
         (PeerCall::Vote, codec::encode(&Ask { vote, last: mark, transfer: false })),
         (PeerCall::Transfer, codec::encode(&Transfer { from: vote, to: NodeId(1), last: mark })),
-        (PeerCall::Snapshot, encode_snapshot(vote, &snapshot.bytes)),
+        (PeerCall::Snapshot, codec::encode(&part)),
         (PeerCall::ReadIndex, codec::encode(&Millis(100))),
     ];
     let framed = |kind: u8, body: &[u8]| {

@@ -11,9 +11,9 @@ use pkgctl::engine::{NodeId, Profile, codec};
 use pkgctl::raft::record::{LogMark, LogRecord, Vote};
 use pkgctl::raft::store::disk::{Disk, Part};
 use pkgctl::raft::store::load::{OpenError, OpenStore, open};
-use pkgctl::raft::store::snapshot::{SealedSnapshot, Snapshot, SnapshotHead};
+use pkgctl::raft::store::snapshot::{Snapshot, SnapshotHead};
 use pkgctl::raft::store::{Table, Write, key};
-use pkgctl::raft::wire::decode_snapshot;
+use pkgctl::raft::wire::SnapshotPart;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -47,17 +47,16 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
 
 /// A snapshot from disk or from another member.
 pub fn snapshot(bytes: &[u8]) -> bool {
-    let whole = SealedSnapshot::open(bytes.to_vec()).is_ok() | decode_snapshot(bytes).is_ok();
+    let whole = codec::open::<Snapshot>(bytes).is_ok() | codec::decode::<SnapshotPart>(bytes).is_ok();
     let Ok(snapshot) = codec::decode::<Snapshot>(bytes) else { return whole };
-    let sealed = SealedSnapshot::seal(snapshot.clone());
-    let again = SealedSnapshot::open(sealed.bytes.to_vec()).expect("what was sealed opens");
-    assert_eq!(again.snapshot, snapshot);
+    let again: Snapshot = codec::open(&codec::seal(&snapshot)).expect("what was sealed opens");
+    assert_eq!(again, snapshot);
     true
 }
 
 pub fn snapshot_seeds() -> Vec<Vec<u8>> {
-    let sealed = covering();
-    vec![sealed.bytes.to_vec(), codec::encode(&sealed.snapshot)]
+    let snapshot = covering();
+    vec![codec::seal(&snapshot), codec::encode(&snapshot)]
 }
 
 const VOTE: Vote = Vote { term: 2, node: NodeId(1), committed: true };
@@ -73,9 +72,9 @@ fn mark(index: u64) -> LogMark {
     LogMark { term: 1, index }
 }
 
-fn covering() -> SealedSnapshot {
+fn covering() -> Snapshot {
     let head = SnapshotHead { last: Some(mark(COVERED)), ..SnapshotHead::default() };
-    SealedSnapshot::seal(Snapshot { head, state: scene::state() })
+    Snapshot { head, state: scene::state() }
 }
 
 /// A store in memory: files by [`NODE_FILE`], [`TAIL`] and [`SNAPSHOT`], then the table's records.
@@ -123,7 +122,7 @@ impl Image {
                 Write::Delete(key) => panic!("{key:?} is deleted"),
             }));
         }
-        Self { files: [node.into(), tail, covering().bytes.to_vec()], table }
+        Self { files: [node.into(), tail, codec::seal(&covering())], table }
     }
 
     /// One change: which place, what to do, where, with which byte.
@@ -258,7 +257,7 @@ fn kept(store: &OpenStore<Memory>) -> Kept {
     let entries = store.log.records(0..u64::MAX).expect("an open store is read");
     Kept {
         vote: store.log.vote().expect("an open store is read"),
-        snapshot: store.newest.as_ref().map(|sealed| sealed.snapshot.clone()),
+        snapshot: store.newest.clone(),
         entries: entries.iter().map(|record| LogRecord::clone(record)).collect(),
     }
 }

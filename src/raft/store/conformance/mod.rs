@@ -20,7 +20,7 @@ use super::fault::Health;
 use super::identity::{Identity, create};
 use super::load::{OpenError, OpenStore, open};
 use super::log::LogStore;
-use super::snapshot::{SealedSnapshot, Snapshot, SnapshotFiles, SnapshotHead};
+use super::snapshot::{Snapshot, SnapshotFiles, SnapshotHead};
 use super::writer::Done;
 use crate::engine::command::{Command, Entry};
 use crate::engine::{ClusterId, NodeId, Profile, WallMillis};
@@ -113,7 +113,7 @@ impl<T: Table> Bed<T> {
         let store = self.path().join(super::identity::STORE_DIR);
         let (files, _) = SnapshotFiles::open(&store, self.disk.clone(), Health::new(self.path())).unwrap();
         let head = SnapshotHead { last: Some(last), ..SnapshotHead::default() };
-        files.save(&SealedSnapshot::seal(Snapshot { head, state: Arc::default() })).unwrap();
+        files.save(&Snapshot { head, state: Arc::default() }).unwrap();
     }
 
     /// Changes the table behind the store's back.
