@@ -13,11 +13,16 @@ pub const PORT_DEFAULT: u16 = 7420;
 /// How long the keeper renews without a word from its agent, when the file names nothing.
 pub const AGENT_GRACE_DEFAULT: Millis = Millis::from_secs(15);
 const AGENT_GRACE: RangeInclusive<Millis> = Millis::from_secs(5)..=Millis::from_secs(300);
+/// Entries of the log between two snapshots, when the file names nothing.
+pub const SNAPSHOT_PERIOD_DEFAULT: u32 = 4000;
+/// What may be set: less would make snapshots all the time, of more the log's size makes less (docs/storage.md).
+pub const SNAPSHOT_PERIOD: RangeInclusive<u32> = 100..=1_000_000;
 /// How long a watchdog bears a keeper that stands still, when the file names nothing and the profile asks for no more.
 pub const WATCHDOG_TIMEOUT_DEFAULT: Millis = Millis::from_secs(10);
 /// What it may be set to: less would reset healthy machines, more is no watchdog.
 pub const WATCHDOG_TIMEOUT: RangeInclusive<Millis> = Millis::from_secs(2)..=Millis::from_secs(600);
-const KEYS: &[&str] = &["name", "listen", "links", "scheduling", "agent_grace", "watchdog", "watchdog_timeout", "log"];
+const KEYS: &[&str] =
+    &["name", "listen", "links", "scheduling", "agent_grace", "watchdog", "watchdog_timeout", "snapshot_period", "log"];
 const LISTEN: &str = "listen = \"10.0.0.1:7420\"";
 const LINKS: &str = "links = [\"10.1.0.1:7420\"]";
 const WATCHDOG: &str = "watchdog = \"/dev/watchdog\"";
@@ -64,6 +69,8 @@ pub struct Config {
     pub watchdog: Option<PathBuf>,
     /// How long it bears a keeper that stands still; what the profile asks for when none is given.
     pub watchdog_timeout: Option<Millis>,
+    /// Entries of the log between two snapshots.
+    pub snapshot_period: u32,
     /// Least severity that is logged.
     pub log: String,
 }
@@ -78,6 +85,7 @@ impl Default for Config {
             agent_grace: AGENT_GRACE_DEFAULT,
             watchdog: None,
             watchdog_timeout: None,
+            snapshot_period: SNAPSHOT_PERIOD_DEFAULT,
             log: "info".to_owned(),
         }
     }
@@ -116,6 +124,7 @@ fn read(keys: &Keys<'_>, report: &mut Report) -> Config {
         watchdog_timeout: keys
             .get("watchdog_timeout")
             .map(|_| keys.duration("watchdog_timeout", WATCHDOG_TIMEOUT_DEFAULT, WATCHDOG_TIMEOUT, report)),
+        snapshot_period: keys.number("snapshot_period", SNAPSHOT_PERIOD_DEFAULT, SNAPSHOT_PERIOD, report),
         log: word(keys, "log", LEVELS, report).unwrap_or_else(|| "info".to_owned()),
     }
 }

@@ -2,11 +2,13 @@
 
 mod raft_bed;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use openraft::async_runtime::Instant;
 use openraft_rt_sim::SimRuntime;
+use pkgctl::engine::kv::VALUE_MAX_BYTES;
 use pkgctl::engine::lease::{Knowledge, Learn};
 use pkgctl::engine::{FOUNDER, LogIndex, NodeId, Profile, Reply};
 use pkgctl::raft::{DiskTime, MembersError, ProposeError, ReadError, Role, Unfit};
@@ -53,6 +55,7 @@ in_both_times!(
     one_grows_to_three_and_any_node_takes_commands,
     losing_the_leader_loses_nothing,
     a_node_far_behind_gets_a_snapshot,
+    a_snapshot_of_many_parts_arrives_while_writes_go_on,
     leadership_is_handed_over,
     a_transfer_to_a_deaf_node_does_not_block_writes_for_ever,
     a_failed_sync_retires_the_node_and_the_others_go_on,
@@ -127,11 +130,42 @@ async fn a_node_far_behind_gets_a_snapshot<Rt: AsyncRuntime>(bed: Bed<Rt>) {
             outcome.unwrap();
         }
     }
-    leader.trigger_snapshot().await.unwrap();
-    bed.eventually("a snapshot is made", || leader.status().snapshot.is_some()).await;
+    bed.compact(&leader).await;
     bed.write(&leader, 5).await;
     bed.join(N3).await;
-    assert!(bed.snapshots_sent() > 0, "the log alone brought it up to date");
+    assert!(bed.snapshot_parts_sent() > 0, "the log alone brought it up to date");
+    bed.all_agree().await;
+    bed.crash(N3).await;
+    Rt::sleep(RESTART_TAKES).await;
+    bed.start(N3).await;
+    bed.all_agree().await;
+}
+
+async fn a_snapshot_of_many_parts_arrives_while_writes_go_on<Rt: AsyncRuntime>(mut bed: Bed<Rt>) {
+    bed.snapshot_period = 100;
+    bed.cluster(2).await;
+    let leader = bed.leader().await;
+    let put = |n: usize| Bed::<Rt>::put(&format!("large/{n:03}"), vec![7; VALUE_MAX_BYTES]);
+    for n in 0..110 {
+        leader.submit(put(n), PATIENCE).await.unwrap();
+    }
+    bed.compact(&leader).await;
+    let joined = Cell::new(false);
+    let writes = async {
+        let mut written = 0;
+        while !joined.get() {
+            leader.submit(put(written % 110), PATIENCE).await.unwrap();
+            written += 1;
+        }
+        written
+    };
+    let join = async {
+        bed.join(N3).await;
+        joined.set(true);
+    };
+    let (written, ()) = futures::join!(writes, join);
+    assert!(written > 0, "nothing was written meanwhile");
+    assert!(bed.snapshot_parts_sent() >= 14, "{} parts", bed.snapshot_parts_sent());
     bed.all_agree().await;
     bed.crash(N3).await;
     Rt::sleep(RESTART_TAKES).await;

@@ -17,6 +17,7 @@ use super::bind::machine::{Machine, Shared};
 use super::bind::network::Network;
 use super::bind::settings;
 use super::bind::types::Types;
+use super::compact::{SNAPSHOT_PERIOD_DEFAULT, Sendings, keep_compact};
 use super::feed::{Changes, Feed};
 use super::peers::Peers;
 use super::record::LogMark;
@@ -25,7 +26,8 @@ use super::store::disk::{Disk, RealDisk};
 use super::store::fault::Health;
 use super::store::identity::{Identity, create};
 use super::store::load::{OpenError, OpenStore, open};
-use super::store::log::LogStore;
+use super::store::log::{LogSize, LogStore};
+use super::store::snapshot::SnapshotFiles;
 use super::store::{Chosen, Table};
 use super::watched::{Watch, Watched};
 use crate::engine::kv::Range;
@@ -43,12 +45,15 @@ pub struct Options {
     pub disk_time: DiskTime,
     /// The lease rules that `apply` holds: all of them; simulations drop one.
     pub rules: Rules,
+    /// Entries between two snapshots, where size does not decide.
+    pub snapshot_period: u32,
 }
 
 impl Options {
     /// On the real disk, on threads.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, disk: Arc::new(RealDisk), disk_time: DiskTime::Threads, rules: Rules::ALL }
+        let (disk, disk_time) = (Arc::new(RealDisk), DiskTime::Threads);
+        Self { dir, disk, disk_time, rules: Rules::ALL, snapshot_period: SNAPSHOT_PERIOD_DEFAULT }
     }
 }
 
@@ -120,7 +125,10 @@ pub(super) struct Inner<Rt: AsyncRuntime, P: Peers> {
     pub(super) quiet: Arc<AtomicBool>,
     pub(super) stall: super::fit::StallWatch<Rt>,
     pub(super) log: LogStore,
+    pub(super) snapshots: SnapshotFiles,
     pub(super) arrivals: Arrivals,
+    /// Of whoever makes snapshots; closed at the end.
+    bell: async_channel::Sender<()>,
     pub(super) health: Health,
     shared: Arc<Shared>,
 }
@@ -139,7 +147,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// # Errors
     /// As for [`Self::start`].
     pub async fn start_on<T: Table>(options: Options, peers: P) -> Result<Self, StartError> {
-        let Options { dir, disk, disk_time, rules } = options;
+        let Options { dir, disk, disk_time, rules, snapshot_period } = options;
         let OpenStore { identity, log, writer, snapshots, newest, health } = open::<T>(&dir, disk)?;
         let profile = identity.profile;
         let raft_error = |why: String| StartError::Raft { dir: dir.clone(), why };
@@ -161,15 +169,18 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         let quiet = !log.is_unused();
         let config =
             settings::settings(profile, identity.cluster.to_string(), quiet).map_err(|e| raft_error(e.to_string()))?;
+        let sendings = Sendings::default();
         let network = Network {
             me: identity.node,
             peers: peers.clone(),
             append_within: settings::append_within(profile),
             disk_time,
+            sendings: sendings.clone(),
             runtime: PhantomData,
         };
         let arrivals = Arrivals::new(snapshots.clone(), disk_time);
-        let machine = Machine::new(shared.clone(), snapshots, disk_time);
+        let (bell, rung) = async_channel::bounded(1);
+        let machine = Machine::new(shared.clone(), snapshots.clone(), disk_time, bell.clone());
         let raft = Raft::new(identity.node.0, config, network, RaftLog::new(log.clone()), machine).await;
         let raft = raft.map_err(|e| raft_error(e.to_string()))?;
         // Openraft answers this once it runs, after which its metrics are those of this store.
@@ -177,7 +188,10 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         let quiet = Arc::new(AtomicBool::new(quiet));
         end_quiet::<Rt>(&raft, &quiet, settings::quiet_after_restart(profile));
         let stall = super::fit::StallWatch::new(log.clone());
-        Ok(Self { inner: Arc::new(Inner { identity, raft, peers, quiet, stall, log, arrivals, health, shared }) })
+        let inner = Inner { identity, raft, peers, quiet, stall, log, snapshots, arrivals, bell, health, shared };
+        let consensus = Self { inner: Arc::new(inner) };
+        keep_compact(consensus.clone(), snapshot_period, sendings, rung);
+        Ok(consensus)
     }
 
     /// This node.
@@ -230,6 +244,11 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         status_of(&metrics.borrow_watched(), fatal)
     }
 
+    /// How much of the log is in memory, and how long the newest snapshot is in bytes.
+    pub fn log_size(&self) -> (LogSize, u64) {
+        (self.inner.log.size_after(None), self.inner.snapshots.newest().map_or(0, |newest| newest.bytes))
+    }
+
     /// Wakes whenever role, leader, term or membership change.
     pub fn leadership(&self) -> LeadershipWatch<Rt> {
         LeadershipWatch::new(self.inner.raft.metrics())
@@ -265,6 +284,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         if let Err(e) = closed.await {
             tracing::warn!("closing the store: {e}");
         }
+        self.inner.bell.close();
         self.inner.shared.feed.close();
         self.inner.shared.watched.close();
     }

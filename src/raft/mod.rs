@@ -3,7 +3,8 @@
 //! No openraft type leaves this folder; generic over its `AsyncRuntime`, so that the simulator can run it.
 //!
 //! - [`consensus`]: the public face: start, read, follow, end. [`propose`]: commands and linearizable reads.
-//!   [`members`]: membership and leadership. `service`: calls from other nodes. `arrival`: a leader's snapshot. [`status`] and [`fit`]: how it is.
+//!   [`members`]: membership and leadership. `service`: calls from other nodes. `arrival`: a leader's snapshot.
+//!   [`compact`]: when snapshots are made and what the log then drops. [`status`] and [`fit`]: how it is.
 //! - [`peers`]: the port through which consensus talks to other nodes.
 //! - `bind`: openraft's own ports, on our parts; the only place that names its types.
 //! - [`applied`] and [`feed`]: the state the log adds up to, and its changes in log order.
@@ -14,6 +15,7 @@
 pub mod applied;
 mod arrival;
 mod bind;
+pub mod compact;
 pub mod consensus;
 pub mod feed;
 pub mod fit;

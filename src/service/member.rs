@@ -23,6 +23,11 @@ use crate::net::removed::Removed;
 use crate::net::tls::ServerTls;
 use crate::raft::{Consensus, Options};
 
+const _: () = assert!(
+    crate::config::SNAPSHOT_PERIOD_DEFAULT == crate::raft::compact::SNAPSHOT_PERIOD_DEFAULT,
+    "what the file's reader says is the default is it"
+);
+
 /// How long another node may take to take the lead before this agent ends.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -43,7 +48,8 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         );
     };
     let peers = TlsPeers::new(credentials.clone(), identity.profile.into());
-    let consensus = Consensus::start(Options::new(state_dir.clone()), peers.clone()).await?;
+    let options = Options { snapshot_period: start.config.snapshot_period, ..Options::new(state_dir.clone()) };
+    let consensus = Consensus::start(options, peers.clone()).await?;
     let link = keeper_link::open(KeeperStart {
         places: start.places.clone(),
         scheduling: start.config.scheduling,

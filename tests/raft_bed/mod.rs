@@ -13,9 +13,12 @@ use std::time::Duration;
 use openraft::AsyncRuntime;
 use openraft::async_runtime::Instant;
 use pkgctl::engine::command::{Command, Entry, NewNode};
+use pkgctl::engine::kv::{Change, Key, Txn};
 use pkgctl::engine::state::Cluster;
 use pkgctl::engine::{ClusterId, FOUNDER, LogIndex, NodeId, Profile, State, WallMillis};
+use pkgctl::raft::compact::{KEPT_ENTRIES, KEPT_MAX_BYTES, SNAPSHOT_PERIOD_DEFAULT};
 use pkgctl::raft::store::disk::{Disk, Part, RealDisk};
+use pkgctl::raft::store::log::LogSize;
 use pkgctl::raft::{
     Committed, Consensus, DiskTime, Identity, MembersError, Options, PeerCall, PeerError, Peers, ProposeError,
 };
@@ -156,6 +159,8 @@ pub struct Bed<Rt: AsyncRuntime> {
     root: tempfile::TempDir,
     net: Arc<Net<Rt>>,
     disk_time: DiskTime,
+    /// Entries between two snapshots, of nodes started from now on.
+    pub snapshot_period: u32,
     disks: Mutex<BTreeMap<NodeId, Arc<FailingDisk>>>,
     /// Acknowledged commands: place in the log and the proposer's stamp.
     acknowledged: Mutex<Vec<(LogIndex, WallMillis)>>,
@@ -183,6 +188,7 @@ impl<Rt: AsyncRuntime> Bed<Rt> {
             root: tempfile::tempdir().unwrap(),
             net: Arc::new(net),
             disk_time,
+            snapshot_period: SNAPSHOT_PERIOD_DEFAULT,
             disks: Mutex::default(),
             acknowledged: Mutex::default(),
             next_stamp: Mutex::new(1),
@@ -200,7 +206,7 @@ impl<Rt: AsyncRuntime> Bed<Rt> {
     /// Starts a node that has a store.
     pub async fn start(&self, id: NodeId) -> Node<Rt> {
         let (disk, disk_time) = (self.disk(id), self.disk_time);
-        let options = Options { disk, disk_time, ..Options::new(self.dir(id)) };
+        let options = Options { disk, disk_time, snapshot_period: self.snapshot_period, ..Options::new(self.dir(id)) };
         let node = Consensus::start(options, Wire { me: id, net: self.net.clone() }).await.unwrap();
         self.net.up.lock().unwrap().insert(id, node.clone());
         node
@@ -249,8 +255,20 @@ impl<Rt: AsyncRuntime> Bed<Rt> {
         self.net.cut.lock().unwrap().clear();
     }
 
-    /// Snapshots sent so far.
-    pub fn snapshots_sent(&self) -> u64 {
+    /// Makes a snapshot of all that a node has applied, and waits until its log is as short as that allows.
+    pub async fn compact(&self, node: &Node<Rt>) {
+        let (upto, deadline) = (node.status().applied, Rt::Instant::now() + PATIENCE);
+        while node.status().snapshot < upto {
+            assert!(Rt::Instant::now() < deadline, "no snapshot: {:#?}", self.statuses());
+            node.trigger_snapshot().await.unwrap();
+            Rt::sleep(Duration::from_millis(20)).await;
+        }
+        let short = |log: LogSize| log.entries < KEPT_ENTRIES + 10 && log.bytes < KEPT_MAX_BYTES + (1 << 20);
+        self.eventually("what the snapshot covers is dropped", || short(node.log_size().0)).await;
+    }
+
+    /// Parts of snapshots sent so far.
+    pub fn snapshot_parts_sent(&self) -> u64 {
         *self.net.snapshots.lock().unwrap()
     }
 
@@ -346,6 +364,12 @@ impl<Rt: AsyncRuntime> Bed<Rt> {
         };
         let command = Command::IssueToken { digest: digest_of(client), expires: WallMillis(stamp.0 + 1_000_000) };
         Entry { wall: stamp, by: format!("client{client}"), command }
+    }
+
+    /// A command that gives a key a value.
+    pub fn put(key: &str, value: Vec<u8>) -> Entry {
+        let then = vec![Change::Put { key: Key::new(key).unwrap(), value: value.into() }];
+        Entry { wall: WallMillis(1), by: "client".into(), command: Command::Kv(Txn { then, ..Txn::default() }) }
     }
 
     /// Sends a command through a node and remembers it if it was acknowledged.

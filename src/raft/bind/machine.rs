@@ -4,6 +4,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use async_channel::Sender;
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{AsyncRuntime, OptionalSend};
@@ -15,6 +16,7 @@ use super::types::{
 use crate::engine::Applied;
 use crate::engine::lease::Rules;
 use crate::raft::applied::AppliedState;
+use crate::raft::compact::LOOK_EVERY;
 use crate::raft::feed::Feed;
 use crate::raft::store::snapshot::{Snapshot, SnapshotFile, SnapshotFiles};
 use crate::raft::watched::Watched;
@@ -36,13 +38,25 @@ pub struct Machine<Rt> {
     shared: Arc<Shared>,
     snapshots: SnapshotFiles,
     disk_time: DiskTime,
+    /// Rung when so much was applied that somebody should look at the log.
+    bell: Sender<()>,
+    unseen: u64,
     _runtime: PhantomData<fn() -> Rt>,
 }
 
 impl<Rt: AsyncRuntime> Machine<Rt> {
     /// A state machine over that state and those files.
-    pub fn new(shared: Arc<Shared>, snapshots: SnapshotFiles, disk_time: DiskTime) -> Self {
-        Self { shared, snapshots, disk_time, _runtime: PhantomData }
+    pub fn new(shared: Arc<Shared>, snapshots: SnapshotFiles, disk_time: DiskTime, bell: Sender<()>) -> Self {
+        Self { shared, snapshots, disk_time, bell, unseen: 0, _runtime: PhantomData }
+    }
+
+    fn applied_one(&mut self) {
+        self.unseen += 1;
+        if self.unseen >= LOOK_EVERY {
+            self.unseen = 0;
+            // Full means that it rings already, closed that nobody listens.
+            let _ = self.bell.try_send(());
+        }
     }
 }
 
@@ -72,6 +86,7 @@ impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
             if let Some(responder) = responder {
                 responder.send(reply);
             }
+            self.applied_one();
         }
         Ok(())
     }

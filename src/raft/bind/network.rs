@@ -19,6 +19,7 @@ use super::types::{RaftSnapshot, RaftVote, Types, log_id, mark, record, vote, vo
 use super::wire::{Answer, Append, Appended, Ask, Asked, SnapshotPart, SnapshotTaken, Transfer, Transferred};
 use crate::engine::NodeId;
 use crate::engine::codec::{decode, encode};
+use crate::raft::compact::Sendings;
 use crate::raft::peers::{PeerCall, PeerError, Peers};
 use crate::raft::record::{Member, Vote};
 use crate::raft::store::snapshot::SnapshotFile;
@@ -44,6 +45,8 @@ pub struct Network<Rt, P> {
     pub append_within: Duration,
     /// Where snapshots are read.
     pub disk_time: DiskTime,
+    /// Who is being sent a snapshot.
+    pub sendings: Sendings,
     /// The runtime.
     pub runtime: PhantomData<fn() -> Rt>,
 }
@@ -54,6 +57,7 @@ pub struct Remote<Rt, P> {
     peers: P,
     append_within: Duration,
     disk_time: DiskTime,
+    sendings: Sendings,
     to: NodeId,
     at: Member,
     _runtime: PhantomData<fn() -> Rt>,
@@ -68,6 +72,7 @@ impl<Rt: AsyncRuntime, P: Peers> RaftNetworkFactory<Types<Rt>> for Network<Rt, P
             peers: self.peers.clone(),
             append_within: self.append_within,
             disk_time: self.disk_time,
+            sendings: self.sendings.clone(),
             to: NodeId(target),
             at: *member,
             _runtime: PhantomData,
@@ -107,6 +112,7 @@ impl<Rt: AsyncRuntime, P: Peers> Remote<Rt, P> {
     async fn send(&self, vote: Vote, snapshot: SnapshotFile) -> Result<Vote, RPCError<Types<Rt>>> {
         let (last, total) = (snapshot.head.last, snapshot.bytes);
         let (mut at, mut setbacks) = (0, 0);
+        let sent = self.sendings.begin(self.to, last.map_or(0, |last| last.index));
         loop {
             let file = snapshot.clone();
             let read = self.disk_time.aside::<Rt, _>(move || file.read_at(at, PART_BYTES));
@@ -114,7 +120,10 @@ impl<Rt: AsyncRuntime, P: Peers> Remote<Rt, P> {
             let within = if bytes.is_empty() { INSTALL_WITHIN } else { PART_WITHIN };
             let part = SnapshotPart { vote, last, total, at, bytes };
             match self.ask(PeerCall::Snapshot, &part, within).await {
-                Ok(SnapshotTaken::Done(vote)) => return Ok(vote),
+                Ok(SnapshotTaken::Done(vote)) => {
+                    sent.arrived();
+                    return Ok(vote);
+                }
                 Ok(SnapshotTaken::Next(next)) if next > at => at = next,
                 Ok(SnapshotTaken::Next(_)) if setbacks == SETBACKS_MAX => {
                     return Err(unreachable(format!("node {} does not keep the parts of a snapshot", self.to)));

@@ -7,12 +7,8 @@ use openraft::{Config, ConfigError, SnapshotPolicy, StepDownPolicy};
 
 use crate::engine::Profile;
 
-/// Entries between two snapshots.
-pub const SNAPSHOT_EVERY: u64 = 4000;
-/// Entries kept in the log although a snapshot covers them, for followers that are a little behind.
-pub const KEPT_IN_SNAPSHOT: u64 = 1000;
-/// A follower further behind than this gets a snapshot. More than [`SNAPSHOT_EVERY`], or a snapshot would not help.
-pub const BEHIND_MAX: u64 = 6000;
+/// A new member is waited for until it is no further behind than this.
+const BEHIND_MAX: u64 = 6000;
 /// Entries of one append to a follower.
 const APPEND_ENTRIES: u64 = 256;
 /// Entries of one write to the log.
@@ -43,8 +39,9 @@ pub fn settings(profile: Profile, cluster: String, quiet: bool) -> Result<Arc<Co
         max_payload_entries: APPEND_ENTRIES,
         max_append_entries: Some(WRITE_ENTRIES),
         replication_lag_threshold: BEHIND_MAX,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        max_in_snapshot_log_to_keep: KEPT_IN_SNAPSHOT,
+        // `raft::compact` decides about both.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
         enable_elect: !quiet,
         // A removed leader goes when the agent says so, after the lease sets have followed (rule 14).
         removed_leader_step_down: StepDownPolicy::Never,
@@ -72,7 +69,7 @@ mod tests {
         for profile in [Profile::Default, Profile::Fast, Profile::Wan] {
             let config = settings(profile, "c".into(), true).unwrap();
             assert!(!config.enable_elect);
-            assert!(config.replication_lag_threshold > SNAPSHOT_EVERY);
+            assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
         }
     }
 }

@@ -42,7 +42,11 @@ impl<T: Table, Rt: AsyncRuntime> StoreBuilder<Types<Rt>, RaftLog<Rt>, Machine<Rt
             watched: Watched::new(LogIndex(0)),
             rules: Rules::ALL,
         });
-        Ok((dir, RaftLog::new(log.with_any_start()), Machine::new(shared, snapshots, self.0)))
+        Ok((
+            dir,
+            RaftLog::new(log.with_any_start()),
+            Machine::new(shared, snapshots, self.0, async_channel::bounded(1).0),
+        ))
     }
 }
 

@@ -251,7 +251,8 @@ fn decode_entries(purged: Option<LogMark>, kept: BTreeMap<u64, Vec<(u16, Vec<u8>
         }
         before = Some(record.mark);
         let parts = u16::try_from(count).map_err(|_| format!("entry {index} has too many parts"))?;
-        entries.push(Held { record: Arc::new(record), parts });
+        let before = entries.last().map_or(0, |held| held.upto_bytes);
+        entries.push(Held::new(record, parts, bytes.len(), before));
     }
     Ok(entries)
 }

@@ -1,7 +1,7 @@
 //! Raft's log above a table: read from memory, written in groups, purged in the background.
 //!
 //! The whole log after the purge mark is held in memory: it is what replication and apply read, and snapshots bound it
-//! (`settings::SNAPSHOT_EVERY` and `KEPT_IN_SNAPSHOT`). So no read of a running node touches the disk.
+//! (`raft::compact`). So no read of a running node touches the disk.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,6 +23,27 @@ pub struct Held {
     pub record: Arc<LogRecord>,
     /// Its parts.
     pub parts: u16,
+    /// Memory of it and of all entries before it that this process has held, in bytes.
+    pub upto_bytes: u64,
+}
+
+impl Held {
+    /// An entry that takes that many bytes on disk, after others of so much memory.
+    pub fn new(record: LogRecord, parts: u16, bytes: usize, before_bytes: u64) -> Self {
+        Self { record: Arc::new(record), parts, upto_bytes: before_bytes + ENTRY_BYTES + bytes as u64 }
+    }
+}
+
+/// Memory that an entry takes beside its bytes on disk, about.
+const ENTRY_BYTES: u64 = 512;
+
+/// How much log there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSize {
+    /// Entries.
+    pub entries: u64,
+    /// Memory that they take, about.
+    pub bytes: u64,
 }
 
 /// Raft's log, vote and marks.
@@ -39,9 +60,23 @@ struct Memory {
     vote: Option<Vote>,
     committed: Option<LogMark>,
     purged: Option<LogMark>,
+    /// What `upto_bytes` of the entry before the first was.
+    dropped_bytes: u64,
 }
 
 impl Memory {
+    /// The place of that entry, or where it would be.
+    fn place(&self, index: u64) -> usize {
+        let first = self.entries.front().map_or(index, |held| held.record.mark.index);
+        usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX).min(self.entries.len())
+    }
+
+    /// Memory of all entries before that place that this process has held.
+    fn bytes_before(&self, place: usize) -> u64 {
+        let before = place.checked_sub(1).and_then(|place| self.entries.get(place));
+        before.map_or(self.dropped_bytes, |held| held.upto_bytes)
+    }
+
     fn last(&self) -> Option<LogMark> {
         self.entries.back().map(|held| held.record.mark).or(self.purged)
     }
@@ -58,6 +93,9 @@ impl Memory {
             (0..held.parts).map(move |part| Write::Delete(key::entry(index, part)))
         });
         let deletions = deletions.collect();
+        if let Some(first) = self.entries.iter().take_while(|held| drop(held.record.mark.index)).last() {
+            self.dropped_bytes = first.upto_bytes;
+        }
         self.entries.retain(|held| !drop(held.record.mark.index));
         deletions
     }
@@ -67,7 +105,7 @@ impl LogStore {
     /// What was loaded, with a queue to the writer.
     pub fn new(loaded: Loaded, queue: WriterQueue, health: Health) -> Self {
         let Loaded { entries, vote, committed, purged, leftovers: _ } = loaded;
-        let memory = Memory { entries: entries.into(), vote, committed, purged };
+        let memory = Memory { entries: entries.into(), vote, committed, purged, dropped_bytes: 0 };
         Self { memory: Arc::new(Mutex::new(memory)), queue, health, any_start: false }
     }
 
@@ -82,6 +120,7 @@ impl LogStore {
         let mut held = Vec::with_capacity(records.len());
         let first = memory.last().map_or_else(|| self.first_ever(&records), |mark| mark.index + 1);
         let mut bytes = 0;
+        let mut upto_bytes = memory.bytes_before(memory.entries.len());
         for (expected, record) in (first..).zip(records) {
             if record.mark.index != expected {
                 return Err(io::Error::other(format!("entry {} came where {expected} was due", record.mark)));
@@ -91,9 +130,12 @@ impl LogStore {
                 groups.push(Vec::new());
                 bytes = 0;
             }
-            bytes += parts.iter().map(Write::bytes).sum::<usize>();
+            let size = parts.iter().map(Write::bytes).sum::<usize>();
+            bytes += size;
             groups.last_mut().expect("there is one").extend(parts);
-            held.push(Held { record: Arc::new(record), parts: count });
+            let one = Held::new(record, count, size, upto_bytes);
+            upto_bytes = one.upto_bytes;
+            held.push(one);
         }
         memory.entries.extend(held);
         let doing = "writing entries to the log";
@@ -179,10 +221,8 @@ impl LogStore {
     pub fn records(&self, range: Range<u64>) -> io::Result<Vec<Arc<LogRecord>>> {
         self.health.check()?;
         let memory = self.memory();
-        let Some(first) = memory.entries.front().map(|held| held.record.mark.index) else { return Ok(Vec::new()) };
-        let place = |index: u64| usize::try_from(index.saturating_sub(first)).unwrap_or(usize::MAX);
-        let end = place(range.end).min(memory.entries.len());
-        let start = place(range.start).min(end);
+        let end = memory.place(range.end);
+        let start = memory.place(range.start).min(end);
         Ok(memory.entries.range(start..end).map(|held| held.record.clone()).collect())
     }
 
@@ -208,6 +248,24 @@ impl LogStore {
     /// The last entry, or the purge mark when there is none.
     pub fn last(&self) -> Option<LogMark> {
         self.memory().last()
+    }
+
+    /// How much of the log comes after that entry; all of it when none.
+    pub fn size_after(&self, index: Option<u64>) -> LogSize {
+        let memory = self.memory();
+        let (start, end) = (index.map_or(0, |index| memory.place(index + 1)), memory.entries.len());
+        LogSize { entries: (end - start) as u64, bytes: memory.bytes_before(end) - memory.bytes_before(start) }
+    }
+
+    /// The entry up to which the log may go so that no more than so many entries, and so many bytes, are left of what
+    /// ends with `covered`. None when all of it may stay.
+    pub fn beyond(&self, covered: u64, entries: u64, bytes: u64) -> Option<u64> {
+        let memory = self.memory();
+        let end = memory.place(covered + 1);
+        let least = end.saturating_sub(usize::try_from(entries).unwrap_or(usize::MAX));
+        let total = memory.bytes_before(end);
+        let start = (least..=end).find(|start| total - memory.bytes_before(*start) <= bytes).unwrap_or(end);
+        start.checked_sub(1).and_then(|last| memory.entries.get(last)).map(|held| held.record.mark.index)
     }
 
     /// How many writes were queued, and how many of those are answered.

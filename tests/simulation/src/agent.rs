@@ -153,6 +153,7 @@ async fn live(world: &Arc<World>, machine: &Arc<Machine>, life: &AgentLife, disk
         disk: machine.disk.clone(),
         disk_time: DiskTime::Simulated(disk_takes),
         rules: world.rules(),
+        snapshot_period: pkgctl::raft::compact::SNAPSHOT_PERIOD_DEFAULT,
     };
     let consensus = match Consensus::<HostRt, SimPeers>::start_on::<SimTable>(options, peers.clone()).await {
         Ok(consensus) => consensus,
