@@ -21,10 +21,21 @@ pub const SNAPSHOT_PERIOD: RangeInclusive<u32> = 100..=1_000_000;
 pub const WATCHDOG_TIMEOUT_DEFAULT: Millis = Millis::from_secs(10);
 /// What it may be set to: less would reset healthy machines, more is no watchdog.
 pub const WATCHDOG_TIMEOUT: RangeInclusive<Millis> = Millis::from_secs(2)..=Millis::from_secs(600);
-const KEYS: &[&str] =
-    &["name", "listen", "links", "scheduling", "agent_grace", "watchdog", "watchdog_timeout", "snapshot_period", "log"];
+const KEYS: &[&str] = &[
+    "name",
+    "listen",
+    "links",
+    "http_listen",
+    "scheduling",
+    "agent_grace",
+    "watchdog",
+    "watchdog_timeout",
+    "snapshot_period",
+    "log",
+];
 const LISTEN: &str = "listen = \"10.0.0.1:7420\"";
 const LINKS: &str = "links = [\"10.1.0.1:7420\"]";
+const HTTP_LISTEN: &str = "http_listen = \"127.0.0.1:8091\"";
 const WATCHDOG: &str = "watchdog = \"/dev/watchdog\"";
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 const SCHEDULING: &[&str] = &["auto", "fifo", "best-effort"];
@@ -61,6 +72,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Further addresses for lease datagrams, one per extra network.
     pub links: Vec<SocketAddr>,
+    /// Where plain HTTP is served, if it is.
+    pub http_listen: Option<SocketAddr>,
     /// Whether real-time scheduling is used.
     pub scheduling: Scheduling,
     /// How long the keeper renews without a word from its agent.
@@ -81,6 +94,7 @@ impl Default for Config {
             name: None,
             listen: None,
             links: Vec::new(),
+            http_listen: None,
             scheduling: Scheduling::Auto,
             agent_grace: AGENT_GRACE_DEFAULT,
             watchdog: None,
@@ -114,6 +128,7 @@ fn read(keys: &Keys<'_>, report: &mut Report) -> Config {
         name: name.and_then(|given| crate::package::file::keys::name(&given, report)),
         listen,
         links: links(keys, listen, report),
+        http_listen: http_listen(keys, listen, report),
         scheduling: word(keys, "scheduling", SCHEDULING, report).map_or(Scheduling::Auto, |word| match word.as_str() {
             "fifo" => Scheduling::Fifo,
             "best-effort" => Scheduling::BestEffort,
@@ -156,6 +171,28 @@ fn links(keys: &Keys<'_>, listen: Option<SocketAddr>, report: &mut Report) -> Ve
         links.push(link);
     }
     links
+}
+
+/// Where plain HTTP is served: a port alone is one of this machine only.
+fn http_listen(keys: &Keys<'_>, listen: Option<SocketAddr>, report: &mut Report) -> Option<SocketAddr> {
+    let given = keys.text("http_listen", HTTP_LISTEN, report)?;
+    let text = *given.get_ref();
+    let local =
+        || text.strip_prefix(':').unwrap_or(text).parse::<u16>().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let Ok(address) = text.parse::<SocketAddr>().or_else(|_| local()) else {
+        let remedy = format!("write {HTTP_LISTEN}, or a port alone for this machine only");
+        report.add(given.span(), "'http_listen' must be an address with a port", remedy);
+        return None;
+    };
+    let taken = listen.is_some_and(|listen| {
+        listen.port() == address.port() && (listen.ip() == address.ip() || address.ip().is_unspecified())
+    });
+    if address.port() == 0 || address.ip().is_multicast() || taken {
+        let what = if taken { "is where 'listen' is already" } else { "is no address that a client can reach" };
+        report.add(given.span(), format!("{address} {what}"), format!("write {HTTP_LISTEN}"));
+        return None;
+    }
+    Some(address)
 }
 
 /// An address that others can reach, with a port or with the default one.
@@ -286,6 +323,30 @@ mod tests {
     fn an_address_without_a_port_gets_the_default_one() {
         let config = Config::parse("agent.toml", "listen = \"fd00::1\"").unwrap();
         assert_eq!(config.listen, Some("[fd00::1]:7420".parse().unwrap()));
+    }
+
+    #[test]
+    fn plain_http_is_off_and_a_port_alone_is_of_this_machine_only() {
+        let of = |text: &str| Config::parse("agent.toml", text).map(|config| config.http_listen);
+        assert_eq!(of("").unwrap(), None);
+        for (text, address) in [
+            ("8091", "127.0.0.1:8091"),
+            (":8091", "127.0.0.1:8091"),
+            ("10.0.0.1:8091", "10.0.0.1:8091"),
+            ("[::]:80", "[::]:80"),
+        ] {
+            assert_eq!(of(&format!("http_listen = \"{text}\"")).unwrap(), Some(address.parse().unwrap()));
+        }
+        for (text, words) in [
+            ("http_listen = \"localhost:80\"", "must be an address with a port"),
+            ("http_listen = \"10.0.0.1\"", "must be an address with a port"),
+            ("http_listen = \":0\"", "no address that a client can reach"),
+            ("http_listen = 8091", "must be text"),
+            ("listen = \"10.0.0.1\"\nhttp_listen = \"0.0.0.0:7420\"", "where 'listen' is already"),
+        ] {
+            let problems = of(text).unwrap_err();
+            assert!(problems.count() == 1 && problems.to_string().contains(words), "{text}: {problems}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod fencing;
 mod filesystem;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/kv.rs"]
+mod kv;
 #[path = "cluster/leadership.rs"]
 mod leadership;
 #[path = "cluster/membership.rs"]

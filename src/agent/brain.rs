@@ -91,6 +91,8 @@ pub(super) enum Event {
 /// One node at work.
 pub(super) struct Brain<P: Platform> {
     pub(super) me: NodeId,
+    /// Where this node answers plain HTTP.
+    http: Option<std::net::SocketAddr>,
     pub(super) platform: P,
     pub(super) peers: P::Peers,
     pub(super) consensus: Consensus<P::Rt, P::Peers>,
@@ -134,6 +136,7 @@ impl<P: Platform> Brain<P> {
         Self {
             keeper_heard,
             me: parts.me,
+            http: parts.http,
             platform: parts.platform,
             peers: parts.peers,
             consensus: parts.consensus,
@@ -326,6 +329,8 @@ impl<P: Platform> Brain<P> {
 
     /// The keeper's life in the log: its `VoterUp` and its session (rules 4, 5, 9 and 11).
     fn live(&mut self) {
+        let http = self.consensus.read(|state| super::life::http(state, self.me, self.http));
+        http.into_iter().for_each(|command| self.propose("http".to_owned(), command));
         let Some(keeper) = &self.keeper else { return };
         let (nonce, clean) = (keeper.nonce, keeper.clean);
         let lease = keeper.lease.clone();

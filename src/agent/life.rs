@@ -1,6 +1,8 @@
 //! What the log must say about this node's keeper: that its voter is up, that it has a session, how its machine's watchdog
 //! is. Pure.
 
+use std::net::SocketAddr;
+
 use crate::engine::state::{PackageEntry, Watchdog};
 use crate::engine::{Command, NodeId, Nonce, State};
 use crate::keeper::protocol::LeaseView;
@@ -57,6 +59,12 @@ pub(super) fn watchdog(state: &State, me: NodeId, lease: &LeaseView) -> Option<C
     };
     let member = state.nodes.contains_key(&me);
     (member && !as_stated).then(|| Command::SayWatchdog { node: me, watchdog: lease.watchdog.clone() })
+}
+
+/// What the log does not say yet of where this node answers plain HTTP, if so.
+pub(super) fn http(state: &State, me: NodeId, address: Option<SocketAddr>) -> Option<Command> {
+    let stale = state.nodes.contains_key(&me) && state.http.get(&me).copied() != address;
+    stale.then_some(Command::SayHttp { node: me, address })
 }
 
 #[cfg(test)]

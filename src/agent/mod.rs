@@ -53,6 +53,8 @@ pub struct Parts<P: Platform> {
     pub name: NodeName,
     /// Where it answers.
     pub address: SocketAddr,
+    /// Where it answers plain HTTP, if it does.
+    pub http: Option<SocketAddr>,
     /// The world around it.
     pub platform: P,
     /// The way to other nodes.

@@ -251,6 +251,13 @@ pub enum Command {
         /// How it is; none when none is configured.
         watchdog: Option<Watchdog>,
     },
+    /// A node's agent says where it answers plain HTTP; for redirects of clients, never authority.
+    SayHttp {
+        /// Whose.
+        node: NodeId,
+        /// Where; none when it is off.
+        address: Option<SocketAddr>,
+    },
     /// Stores or replaces the device by which a node is switched off from outside.
     SetFence {
         /// Which node.

@@ -42,6 +42,9 @@ pub struct State {
     /// What each node's keeper says of its machine's watchdog; nothing of nodes without one.
     #[serde(default)]
     pub watchdogs: BTreeMap<NodeId, Watchdog>,
+    /// Where nodes answer plain HTTP (`http_listen`); nothing of nodes that do not.
+    #[serde(default)]
+    pub http: BTreeMap<NodeId, SocketAddr>,
     /// How nodes are switched off from outside; secrets among it are never shown.
     #[serde(default)]
     pub fence_devices: BTreeMap<NodeId, FenceDevice>,

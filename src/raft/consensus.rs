@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use openraft::async_runtime::{Select2, WatchReceiver};
+use openraft::async_runtime::{Instant, Select2, WatchReceiver};
 use openraft::{AsyncRuntime, Raft};
 
 use super::applied::AppliedState;
@@ -33,6 +33,9 @@ use super::watched::{Watch, Watched};
 use crate::engine::kv::Range;
 use crate::engine::lease::Rules;
 use crate::engine::{LogIndex, NodeId, Profile, State};
+
+/// How often it is looked whether those who watch have gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// How a node's consensus runs.
 #[derive(Clone)]
@@ -235,6 +238,15 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// Follows the keys of a range: every change after that entry, in the log's order.
     pub fn watch(&self, range: Range, after: LogIndex) -> Watch {
         self.inner.shared.watched.watch(range, after)
+    }
+
+    /// Tells those who watch that nothing more will come, and waits until they have gone, but no longer than that.
+    pub async fn end_watches(&self, within: Duration) {
+        let deadline = Rt::Instant::now() + within;
+        self.inner.shared.watched.close();
+        while self.inner.shared.watched.is_watched() && Rt::Instant::now() < deadline {
+            Rt::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Raft on this node, now.

@@ -104,6 +104,12 @@ impl Watched {
         recent.ring();
     }
 
+    /// Whether anybody watches.
+    pub fn is_watched(&self) -> bool {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.bells.iter().any(|bell| bell.strong_count() > 0)
+    }
+
     /// Follows a range from that entry on.
     pub fn watch(&self, range: Range, after: LogIndex) -> Watch {
         let (bell, rung) = async_channel::bounded(1);
@@ -157,6 +163,11 @@ impl Watch {
             }
             self.rung.recv().await.map_err(|_| WatchEnd::Closed)?;
         }
+    }
+
+    /// All changes up to this entry were handed over, or were of other keys.
+    pub fn seen(&self) -> LogIndex {
+        self.after
     }
 
     /// The next changes if there are some.

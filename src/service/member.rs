@@ -1,10 +1,12 @@
 //! A node in a cluster: consensus, keeper, agent, listeners, until it is told to stop.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::admission::Admission;
@@ -13,9 +15,10 @@ use super::doorway::Doorway;
 use super::platform::HostPlatform;
 use super::{DiskFailed, Ended, Start, logs, removal};
 use crate::agent::{Agent, Parts};
-use crate::api::routes::routes;
+use crate::api::routes::{plain_routes, routes};
 use crate::engine::lease::Rules;
 use crate::host::keeper_link::{self, KeeperStart};
+use crate::net::http::serve_plain;
 use crate::net::identity::{Credentials, Subject};
 use crate::net::listener::{Doors, Listener, Standing};
 use crate::net::peers::TlsPeers;
@@ -30,6 +33,9 @@ const _: () = assert!(
 
 /// How long another node may take to take the lead before this agent ends.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long those who watch keys may take to hear that this agent ends.
+const WATCHES_END_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long the keeper of a removed node may take to stop what is left and end; the kernel has ended its lease already.
 const KEEPER_ENDS_WITHIN: Duration = Duration::from_secs(30);
@@ -60,7 +66,8 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
     let platform = HostPlatform::new(start.places.clone(), start.systemd.clone());
     let (name, address, rules) = (start.name.clone(), start.listen, Rules::ALL);
     let (peers_too, link_too) = (peers.clone(), link.clone());
-    let parts = Parts { me, name, address, platform, peers, consensus, keeper: link, rules };
+    let http = start.config.http_listen.map(|http| http_address(http, address));
+    let parts = Parts { me, name, address, http, platform, peers, consensus, keeper: link, rules };
     let agent = Agent::start(parts);
     let router = routes(agent.clone());
     doorway.lead_to(router.clone());
@@ -72,6 +79,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         router,
     };
     let serving = tokio::spawn(listener.serve(ServerTls::new(&credentials)?, doors));
+    let plain = start.config.http_listen.map(|http| tokio::spawn(serve_plain(http, plain_routes(agent.clone()))));
     let log_dir = start.places.log_dir();
     let rotating = tokio::spawn(logs::rotate(vec![log_dir.join("packages"), log_dir]));
     start.systemd.ready();
@@ -87,13 +95,20 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
         start.systemd.stopping();
         hand_over(&agent).await;
     }
+    agent.consensus.end_watches(WATCHES_END_WITHIN).await;
     serving.abort();
+    plain.inspect(JoinHandle::abort);
     rotating.abort();
     agent.consensus.shutdown().await;
     let Some(record) = outcome? else { return Ok(Ended::Told) };
     link_too.close();
     keeper_link::end_keeper(&start.places.keeper_socket(), record.sentence(), KEEPER_ENDS_WITHIN).await;
     Ok(Ended::Removed)
+}
+
+/// Where others reach the plain listener: one on every address is reached at the one that the other nodes use.
+fn http_address(given: SocketAddr, listen: SocketAddr) -> SocketAddr {
+    if given.ip().is_unspecified() { SocketAddr::new(listen.ip(), given.port()) } else { given }
 }
 
 /// Leads no more, if it did and another can: then the cluster takes writes while this agent is away.

@@ -1,15 +1,21 @@
 //! Requests as values: who asks, and JSON bodies with errors in our own form.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::api::failure::Refusal;
 use crate::net::http::Caller;
 use crate::package::PackageName;
+
+/// How long a body may take to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Who asks, in words for the ledger: `root`, `user 1000`, `operator anna`. The listener knows and says.
 #[derive(Clone, Debug)]
@@ -21,7 +27,7 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
         let who = match parts.extensions.get::<Caller>() {
             Some(Caller::Local { uid: 0 }) => "root".to_owned(),
-            Some(caller @ (Caller::Local { .. } | Caller::Remote(_))) => caller.to_string(),
+            Some(caller @ (Caller::Local { .. } | Caller::Remote(_) | Caller::Plain { .. })) => caller.to_string(),
             None => "somebody unknown".to_owned(),
         };
         Ok(By(who))
@@ -47,6 +53,10 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let late = |_| {
+            let text = format!("the body did not arrive within {BODY_TIME_MAX:?}; nothing was changed");
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "too_slow", text)
+        };
         let refused = |e: BytesRejection| match e.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 let text = "the body is longer than this route takes; nothing was changed";
@@ -54,7 +64,7 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
             }
             _ => Refusal::bad_request(format!("the body cannot be read: {}", e.body_text())),
         };
-        Bytes::from_request(request, state).await.map(Self).map_err(refused)
+        timeout(BODY_TIME_MAX, Bytes::from_request(request, state)).await.map_err(late)?.map(Self).map_err(refused)
     }
 }
 

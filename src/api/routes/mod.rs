@@ -7,6 +7,7 @@ mod fence;
 mod kv;
 mod log;
 mod packages;
+mod plain;
 mod raft;
 mod status;
 
@@ -21,13 +22,14 @@ pub use body::{Body, By};
 pub use cluster::Leaving;
 pub use kv::{APPLIED, CREATED, REVISION};
 pub use log::NEXT_OFFSET;
+pub use plain::plain_routes;
 
 /// Longest body accepted, in bytes.
 const BODY_MAX_BYTES: usize = 1 << 20;
 
 /// The routes over a door. The listener adds a [`Caller`] to every request.
 pub fn routes<D: Door>(door: D) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/v1/status", get(status::status::<D>))
         .route("/v1/changes", get(status::changes::<D>))
         .route("/v1/packages/{name}", put(packages::define::<D>).get(packages::show::<D>).delete(packages::delete::<D>))
@@ -53,11 +55,17 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/fences/{name}/order", post(fence::order::<D>))
         .route("/v1/fences/{name}/confirm", post(fence::confirm::<D>))
         .route("/v1/node/leave", post(cluster::leave::<D>))
+        .merge(kv::routes())
+        .merge(kv::seeds());
+    closed(routes).with_state(door)
+}
+
+/// With an answer to everything that is no route, and a limit on bodies where a route has none of its own.
+fn closed<D: Door>(routes: Router<D>) -> Router<D> {
+    routes
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
         .method_not_allowed_fallback(async || {
             Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route does not take that method")
         })
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .merge(kv::routes())
-        .with_state(door)
 }

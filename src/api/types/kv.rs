@@ -41,6 +41,34 @@ impl<'de> Deserialize<'de> for Shown {
     }
 }
 
+/// A value in the JSON of `/key`: text, or `{"base64":…}` where it is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeedValue(pub Value);
+
+impl Serialize for SeedValue {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.text() {
+            Some(text) => serializer.serialize_str(text),
+            None => Shown(self.0.clone()).serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SeedValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a value must be text, or {\"base64\": …}")]
+        enum Either {
+            Text(String),
+            Bytes(Shown),
+        }
+        Either::deserialize(deserializer).map(|given| match given {
+            Either::Text(text) => Self(text.into()),
+            Either::Bytes(shown) => Self(shown.0),
+        })
+    }
+}
+
 /// A value as it is sent: as text, in base64, or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Given {

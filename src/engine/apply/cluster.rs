@@ -110,6 +110,7 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
     step.state.voter_lives.remove(&node);
     step.state.down.remove(&node);
     step.state.watchdogs.remove(&node);
+    step.state.http.remove(&node);
     step.state.fence_devices.remove(&node);
     step.state.fencing.remove(&node);
     step.state.fenced.remove(&node);

@@ -110,6 +110,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::EndFence { node, begun, outcome } => fence::end(step, *node, *begun, outcome),
         Command::ConfirmFence { node } => fence::confirm(step, node),
         Command::SayWatchdog { node, watchdog } => node::say_watchdog(step, *node, watchdog.as_ref()),
+        Command::SayHttp { node, address } => node::say_http(step, *node, *address),
         Command::AddLeaseSet { members, after } => set::add(step, members, *after),
         Command::RetireLeaseSet { set } => set::retire(step, *set),
         Command::DefinePackage { definition, replaces } => package::define(step, definition, *replaces),

@@ -1,4 +1,6 @@
-//! What a node's keeper says of its machine: data for people, never authority.
+//! What a node says of itself: its machine's watchdog, and where it answers plain HTTP. Data, never authority.
+
+use std::net::SocketAddr;
 
 use super::step::{Line, Step, clip};
 use crate::engine::state::Watchdog;
@@ -21,6 +23,16 @@ pub(super) fn say_watchdog(step: &mut Step, node: NodeId, said: Option<&Watchdog
     }
     step.record(Line::new("watchdog", why).node(Some(name)));
     Ok(Reply::Done)
+}
+
+/// Where a node answers plain HTTP; no news for the ledger.
+pub(super) fn say_http(step: &mut Step, node: NodeId, address: Option<SocketAddr>) -> Result<Reply, Rejected> {
+    step.member(node)?;
+    let before = match address {
+        Some(address) => step.state.http.insert(node, address),
+        None => step.state.http.remove(&node),
+    };
+    Ok(if before == address { Reply::Already } else { Reply::Done })
 }
 
 fn bounded(said: &Watchdog) -> Watchdog {

@@ -34,6 +34,11 @@ impl Key {
         Ok(Self(path.into()))
     }
 
+    /// Where the keys after this one begin: a space is the least that may follow. It may be a byte longer than a key.
+    pub(super) fn next(&self) -> Self {
+        Self(format!("{self} ").into())
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

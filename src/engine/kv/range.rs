@@ -24,6 +24,12 @@ pub enum Range {
 }
 
 impl Range {
+    /// One key alone.
+    pub fn only(key: Key) -> Self {
+        let to = Some(key.next());
+        Range::Between { from: Some(key), to }
+    }
+
     /// Whether a key is in it.
     pub fn contains(&self, key: &Key) -> bool {
         match self {

@@ -57,6 +57,9 @@ fn a_range_is_a_directory_an_interval_or_everything() {
     assert_eq!(keys(&tree, &between(Some("b"), Some("a"))), [""; 0]);
     assert_eq!(keys(&tree, &between(Some("a"), Some("a"))), [""; 0]);
     assert_eq!(keys(&tree, &Range::All).len(), 6);
+    for one in ["a", "a/b", "ab"] {
+        assert_eq!(keys(&tree, &Range::only(key(one))), [one]);
+    }
     for range in [Range::All, Range::Below(key("a")), between(Some("a/b"), Some("ab")), between(None, Some("a/b"))] {
         let contained: Vec<String> =
             tree.range(&Range::All).map(|(key, _)| key).filter(|key| range.contains(key)).map(Key::to_string).collect();

@@ -174,7 +174,8 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::EndFence { .. }
         | Command::ConfirmFence { .. }
         | Command::Kv(_)
-        | Command::SayWatchdog { .. }) => write!(f, "{other:?}"),
+        | Command::SayWatchdog { .. }
+        | Command::SayHttp { .. }) => write!(f, "{other:?}"),
     }
 }
 

@@ -2,18 +2,22 @@
 //!
 //! - `client`: requests, JSON in and out, and answers that go on as lines.
 //! - `server`: serves a router on a stream or a Unix socket, and tells it who asks.
+//! - `plain`: HTTP for whoever reaches the port, where it is switched on.
 //! - `unix`: the agent's socket: who may use it, and replacing one that a dead agent left behind.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use super::identity::Subject;
 
 mod client;
+mod plain;
 mod server;
 mod unix;
 
 pub use client::{ANSWER_TIME_MAX, Answer, CONNECT_TIME_MAX, Call, Endpoint, HttpError, Lines};
 pub use hyper::Method;
+pub use plain::serve_plain;
 pub use server::{serve_stream, serve_unix};
 pub use unix::{GROUP, SocketError, UnixDoor};
 
@@ -27,6 +31,11 @@ pub enum Caller {
     },
     /// A member or an operator, proved by certificate.
     Remote(Subject),
+    /// Whoever reaches the port of plain HTTP.
+    Plain {
+        /// From where.
+        from: SocketAddr,
+    },
 }
 
 impl fmt::Display for Caller {
@@ -34,6 +43,7 @@ impl fmt::Display for Caller {
         match self {
             Caller::Local { uid } => write!(f, "user {uid}"),
             Caller::Remote(subject) => subject.fmt(f),
+            Caller::Plain { from } => write!(f, "somebody at {} (plain HTTP)", from.ip()),
         }
     }
 }

@@ -161,6 +161,7 @@ async fn live(world: &Arc<World>, machine: &Arc<Machine>, life: &AgentLife, disk
         Err(error) => return Ended::Refused(error.to_string()),
     };
     let agent = Agent::start(Parts {
+        http: None,
         me: identity.node,
         name: machine.name.clone(),
         address: machine.address,

@@ -28,3 +28,18 @@ fn a_watchdog_is_kept_as_its_keeper_says_and_only_news_is_in_the_ledger() {
     let stranger = Command::SayWatchdog { node: NodeId(999), watchdog: None };
     assert!(matches!(log.refused(stranger), Rejected::NoSuchNode { .. }));
 }
+
+#[test]
+fn a_node_says_where_it_answers_plain_http_and_takes_it_back() {
+    let mut log = Log::three();
+    let (node, before) = (log.nodes[1], log.next());
+    let address = Some("10.0.0.2:8091".parse().unwrap());
+    assert_eq!(log.say(Command::SayHttp { node, address }), Reply::Done);
+    assert_eq!(log.say(Command::SayHttp { node, address }), Reply::Already);
+    assert_eq!(log.state.http.get(&node).copied(), address);
+    assert_eq!(log.say(Command::SayHttp { node, address: None }), Reply::Done);
+    assert!(log.state.http.is_empty());
+    assert_eq!(log.whats(before), [""; 0]);
+    let stranger = Command::SayHttp { node: NodeId(999), address };
+    assert!(matches!(log.refused(stranger), Rejected::NoSuchNode { .. }));
+}

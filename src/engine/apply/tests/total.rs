@@ -120,6 +120,10 @@ fn nodes_and_leases() -> impl Strategy<Value = Command> {
             node: NodeId(node),
             watchdog: ms.map(|ms| Watchdog::Armed { timeout: Millis(ms) }),
         }),
+        (number(), any::<bool>()).prop_map(|(node, there)| Command::SayHttp {
+            node: NodeId(node),
+            address: there.then(|| ([10, 0, 0, 1], 8091).into()),
+        }),
         number().prop_map(|node| Command::ForgetNode { node: NodeId(node) }),
         (number(), number()).prop_map(|(v, n)| Command::VoterUp { voter: NodeId(v), nonce: Nonce(n) }),
         (number(), number(), number(), prop::option::of(number())).prop_map(|(node, nonce, ttl, old)| {
