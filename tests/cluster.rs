@@ -13,6 +13,8 @@ mod filesystem;
 mod hostile;
 #[path = "cluster/kv.rs"]
 mod kv;
+#[path = "cluster/kv_verbs.rs"]
+mod kv_verbs;
 #[path = "cluster/leadership.rs"]
 mod leadership;
 #[path = "cluster/membership.rs"]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::kv;
 use super::reach::endpoint;
 use crate::engine::Profile;
 use crate::engine::fence::FenceAction;
@@ -78,6 +79,9 @@ pub enum Verb {
     /// Consensus: how it stands, who leads
     #[command(subcommand, after_help = RAFT_EXAMPLES)]
     Raft(Raft),
+    /// Keys and values that programs and operators share, kept by the whole cluster
+    #[command(subcommand, after_help = kv::verbs::EXAMPLES)]
+    Kv(kv::verbs::Kv),
     /// Switch nodes off from outside, by ClusterLabs-style fence agents
     #[command(subcommand, after_help = FENCE_EXAMPLES)]
     Fence(Fence),
@@ -460,11 +464,11 @@ mod tests {
 
     #[test]
     fn examples_fit_a_narrow_terminal_and_show_commands_that_parse() {
-        let all = format!("{EXAMPLES}\n{FENCE_EXAMPLES}");
+        let all = format!("{EXAMPLES}\n{FENCE_EXAMPLES}\n{RAFT_EXAMPLES}\n{}", kv::verbs::EXAMPLES);
         all.lines().for_each(|line| assert!(line.chars().count() <= 80, "{line}"));
         let whole = all.replace(" \\\n      ", " ");
         let examples: Vec<&str> = whole.lines().filter_map(|line| line.strip_prefix("  pkgctl ")).collect();
-        assert_eq!(examples.len(), 12, "{examples:?}");
+        assert_eq!(examples.len(), 26, "{examples:?}");
         for example in examples {
             // What it does stands two blanks further on.
             let words = example.split("  ").next().unwrap().split_whitespace();

@@ -17,7 +17,7 @@ use super::print::Out;
 use super::reach::{Reach, Way};
 use crate::api::types::Failure;
 use crate::config::Places;
-use crate::net::http::{Answer, Call, Endpoint, HttpError, Method};
+use crate::net::http::{Answer, Call, Endpoint, HttpError, Lines, Method};
 use crate::net::tls::Expect;
 
 /// The header by which a change has a name of its own.
@@ -101,6 +101,21 @@ impl Client {
         let body = serde_json::to_vec(body).map_err(|e| Failed::usage(e.to_string()))?;
         let method = method.parse::<Method>().map_err(|e| Failed::usage(e.to_string()))?;
         value(self.send(Call { body: Some(body), ..Call::new(method, path) }).await?)
+    }
+
+    /// An answer that goes on, as lines, with its status.
+    pub async fn lines(&self, call: &Call) -> Result<(u16, Lines), Failed> {
+        let mut missed = Vec::new();
+        for at in self.order() {
+            match self.open(at, call).await {
+                Ok(opened) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(opened);
+                }
+                Err(error) => missed.push(error.to_string()),
+            }
+        }
+        Err(Failed::unreachable(missed.join("; ")))
     }
 
     /// Sends a request and answers what came of it, a refusal too.
@@ -187,6 +202,18 @@ impl Client {
         let mut missed = nobody(&self.reach.ways[at]);
         for endpoint in endpoints(&self.reach.ways[at], call.connect_within).await? {
             match endpoint.call(&call).await {
+                Err(unreachable @ HttpError::Unreachable { .. }) => missed = unreachable,
+                other => return other,
+            }
+        }
+        Err(missed)
+    }
+
+    async fn open(&self, at: usize, call: &Call) -> Result<(u16, Lines), HttpError> {
+        let call = Call { connect_within: self.connect_within(), within: GET_WITHIN, ..call.clone() };
+        let mut missed = nobody(&self.reach.ways[at]);
+        for endpoint in endpoints(&self.reach.ways[at], call.connect_within).await? {
+            match endpoint.lines(&call).await {
                 Err(unreachable @ HttpError::Unreachable { .. }) => missed = unreachable,
                 other => return other,
             }
@@ -282,5 +309,98 @@ pub fn refused(answer: &Answer) -> Failed {
         503 => Failed::unreachable(message),
         504 => Failed::unknown(message),
         _ => Failed::rejected(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// An agent that reads each request and answers what it was told to, or breaks off.
+    fn agent(path: &Path, answers: Vec<Option<&'static str>>, heard: &Arc<Mutex<Vec<String>>>) {
+        let (listener, heard) = (UnixListener::bind(path).unwrap(), heard.clone());
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                let length = stream.read(&mut head).await.unwrap();
+                heard.lock().unwrap().push(String::from_utf8_lossy(&head[..length]).into_owned());
+                if let Some(answer) = answer {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+    }
+
+    fn client(paths: &[&Path]) -> Client {
+        let ways = paths.iter().map(|path| Way::Socket(path.to_path_buf())).collect();
+        let (reach, places) = (Reach { ways, one_named: false }, Places::under(None));
+        Client { reach, current: Arc::default(), out: Out::new(true), places }
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    const NO_LEADER: &str = "HTTP/1.1 503 x\r\ncontent-length: 35\r\n\r\n{\"code\":\"unavailable\",\"message\":\"\"}";
+
+    fn named() -> Call {
+        let headers = vec![(REQUEST_NAME, "7".to_owned())];
+        Call { headers, body: Some(b"x".to_vec()), ..Call::new(Method::PUT, "/v1/kv/a") }
+    }
+
+    #[tokio::test]
+    async fn a_named_change_whose_answer_was_lost_is_repeated_elsewhere_under_its_name() {
+        let (dir, heard) = (tempfile::tempdir().unwrap(), Arc::default());
+        let (one, two, none) = (dir.path().join("1"), dir.path().join("2"), dir.path().join("none"));
+        agent(&one, vec![None], &heard);
+        agent(&two, vec![Some(OK)], &heard);
+        let answer = client(&[&none, &one, &two]).send(named()).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len(), 2);
+        assert!(heard.iter().all(|head| head.contains("idempotency-key: 7")), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn a_named_change_is_repeated_at_the_only_agent_when_that_is_back() {
+        let (dir, heard) = (tempfile::tempdir().unwrap(), Arc::default());
+        let one = dir.path().join("1");
+        agent(&one, vec![None, None, Some(OK)], &heard);
+        assert_eq!(client(&[&one]).send(named()).await.unwrap().status, 200);
+        assert_eq!(heard.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_change_without_a_name_is_never_repeated_once_it_may_have_been_taken() {
+        let (dir, heard) = (tempfile::tempdir().unwrap(), Arc::default());
+        let (one, two) = (dir.path().join("1"), dir.path().join("2"));
+        agent(&one, vec![None], &heard);
+        agent(&two, vec![Some(OK)], &heard);
+        let failed = client(&[&one, &two]).send(Call::new(Method::POST, "/x")).await.unwrap_err();
+        assert_eq!((failed.number(), heard.lock().unwrap().len()), (6, 1), "{}", failed.message);
+    }
+
+    #[tokio::test]
+    async fn who_has_no_leader_is_passed_over_and_the_one_that_answered_is_asked_first_then() {
+        let (dir, heard) = (tempfile::tempdir().unwrap(), Arc::default());
+        let (one, two) = (dir.path().join("1"), dir.path().join("2"));
+        agent(&one, vec![Some(NO_LEADER)], &heard);
+        agent(&two, vec![Some(OK), Some(OK)], &heard);
+        let client = client(&[&one, &two]);
+        for _ in 0..2 {
+            assert_eq!(client.send(Call::new(Method::POST, "/x")).await.unwrap().status, 200);
+        }
+        assert_eq!(heard.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn where_nobody_is_there_nothing_was_changed_and_it_is_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let failed = client(&[&dir.path().join("none")]).send(named()).await.unwrap_err();
+        assert_eq!(failed.number(), 3, "{}", failed.message);
     }
 }

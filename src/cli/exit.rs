@@ -9,6 +9,9 @@
 //! | 4 | the cluster refused it; nothing was changed |
 //! | 5 | it is still under way after the time to wait |
 //! | 6 | it may or may not have been done: the answer was lost |
+//! | 10 | `kv`: no such key; nothing was changed |
+//! | 11 | `kv set --new`: the key has a value; nothing was changed |
+//! | 12 | `kv`: the condition does not hold |
 
 use std::process::ExitCode;
 
@@ -53,6 +56,27 @@ impl Failed {
     /// The outcome is not known.
     pub fn unknown(message: String) -> Self {
         Self::new(6, message)
+    }
+
+    /// The same with what else is to be said.
+    pub fn and(mut self, more: &str) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
+    /// A key has no value.
+    pub fn no_such_key(message: String) -> Self {
+        Self::new(10, message)
+    }
+
+    /// A key that should be new has a value.
+    pub fn already_set(message: String) -> Self {
+        Self::new(11, message)
+    }
+
+    /// A condition does not hold.
+    pub fn unmet(message: String) -> Self {
+        Self::new(12, message)
     }
 
     /// The process's exit code.

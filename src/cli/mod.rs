@@ -4,6 +4,7 @@
 
 pub mod args;
 pub mod exit;
+pub mod kv;
 
 mod client;
 mod cluster;
@@ -60,6 +61,7 @@ async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
         Verb::Cluster(verb) => cluster::cluster(&client, out, verb).await,
         Verb::Fence(verb) => fence::fence(&client, out, verb).await,
         Verb::Raft(verb) => raft::raft(&client, out, verb).await,
+        Verb::Kv(verb) => kv::kv(&client, out, verb).await,
         Verb::Node(verb) => node::node(&client, out, verb).await,
         Verb::Agent(_) | Verb::Demo(_) => Err(Failed::usage("this verb is not for an agent".to_owned())),
     }

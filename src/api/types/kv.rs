@@ -8,9 +8,9 @@ use serde::de::Error as _;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::engine::LogIndex;
 use crate::engine::kv::{Change, Changed, Compare, Condition, Guard, Item, Kept, Key, Range, RequestId};
 use crate::engine::kv::{Outcome, Test, Txn, Unmet, Value};
+use crate::engine::{ClusterId, LogIndex};
 
 /// A value within a JSON object: a field `value` or `base64`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -138,6 +138,17 @@ pub struct KvList {
     /// The first key that is not in this answer, for `?from=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Key>,
+}
+
+/// The first line of `GET /v1/save/DIR/`; a [`KvItem`] for each key follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvSaved {
+    /// Whose keys.
+    pub cluster: ClusterId,
+    /// The newest entry that is taken into account: all keys are as they were then.
+    pub revision: LogIndex,
+    /// How many follow.
+    pub keys: u64,
 }
 
 /// `PUT /v1/kv/KEY`, and the seeds' `POST /db/K`.

@@ -3,9 +3,11 @@
 //! - `ask`: what a request says: which keys, at which level, under which conditions.
 //! - `seeds`: the same under the routes of raftdb and raftd.
 //! - `read`: one key, or a list of them. `write`: single changes and transactions. `watch`: changes as they come.
+//! - `save`: everything of a range at one moment.
 
 mod ask;
 mod read;
+mod save;
 mod seeds;
 mod watch;
 mod write;
@@ -30,6 +32,8 @@ pub(super) fn routes<D: Door>() -> Router<D> {
         .route("/v1/watch/{*key}", get(watch::watch::<D>))
         .layer(Extension(watch::Watches::default()))
         .route("/v1/kv", post(write::txn::<D>).layer(DefaultBodyLimit::max(TXN_TEXT_MAX_BYTES)))
+        .route("/v1/save/", get(save::save::<D>))
+        .route("/v1/save/{*key}", get(save::save::<D>))
         .route("/v1/kv/", get(read::read::<D>))
         .route("/v1/kv/{*key}", one.layer(DefaultBodyLimit::max(VALUE_MAX_BYTES)))
 }

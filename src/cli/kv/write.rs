@@ -1,0 +1,160 @@
+//! `pkgctl kv set`, `unset`, `if` and `txn`: each is one entry of the log.
+
+use std::io::Read;
+
+use super::verbs::{Act, If, Owner, Set, TxnFile, Unset};
+use super::{Client, Failed, Out, address, change, directory, had, named, outcome, query};
+use crate::api::types::kv::{KvDeleted, KvOutcome, KvPut, KvTxn};
+use crate::engine::kv::{Change, Changed, Condition, Guard, Key, RequestId, Test, Txn};
+use crate::engine::{LogIndex, Token};
+use crate::net::http::Method;
+
+/// `pkgctl kv set K V`.
+pub async fn set(client: &Client, out: &Out, verb: &Set) -> Result<(), Failed> {
+    let value = value(&verb.value, verb.literal)?;
+    let revision = if verb.new { Some(LogIndex(0)) } else { verb.revision };
+    let path = format!("/v1/kv/{}{}", address(verb.key.as_str()), terms(revision, &verb.owner)?);
+    let put: KvPut = outcome(client.send(change(Method::PUT, path, Some(value))).await?)?;
+    out.progress(&format!("'{}' is set (revision {})", verb.key, put.revision));
+    out.value(&put);
+    Ok(())
+}
+
+/// `pkgctl kv unset K [--below]`.
+pub async fn unset(client: &Client, out: &Out, verb: &Unset) -> Result<(), Failed> {
+    if verb.below {
+        return unset_below(client, out, verb).await;
+    }
+    if verb.key.ends_with('/') {
+        let text = format!("'{}' is a directory: add --below to take away everything below it", verb.key);
+        return Err(Failed::usage(text));
+    }
+    let key = Key::new(&verb.key).map_err(|e| Failed::usage(e.to_string()))?;
+    let path = format!("/v1/kv/{}{}", address(key.as_str()), terms(verb.revision, &verb.owner)?);
+    let deleted: KvDeleted = outcome(client.send(change(Method::DELETE, path, None)).await?)?;
+    if deleted.deleted == 0 {
+        return Err(Failed::no_such_key(format!("'{key}' has no value; nothing was changed")));
+    }
+    out.progress(&format!("'{key}' is unset"));
+    out.value(&deleted);
+    Ok(())
+}
+
+async fn unset_below(client: &Client, out: &Out, verb: &Unset) -> Result<(), Failed> {
+    let then = vec![Change::DeleteRange { range: directory(Some(&verb.key))? }];
+    let txn = Txn { then, guard: guard(&verb.owner)?, ..Txn::default() };
+    let done = carry_out(client, txn.into()).await?;
+    let gone = |changed: &Changed| match changed {
+        Changed::Deleted { keys } => *keys,
+        Changed::Put { .. } => 0,
+    };
+    let keys: u64 = done.changed.iter().map(gone).sum();
+    let (what, are) = if keys == 1 { ("key", "is") } else { ("keys", "are") };
+    out.progress(&format!("{keys} {what} below '{}' {are} unset", verb.key));
+    out.value(&KvDeleted { revision: done.revision, deleted: keys });
+    Ok(())
+}
+
+/// `pkgctl kv if K OP V set NEW`.
+pub async fn change_if(client: &Client, out: &Out, verb: &If) -> Result<(), Failed> {
+    let key = verb.key.clone();
+    let when = vec![Condition { key: key.clone(), test: Test::Value(verb.sign, verb.value.clone().into()) }];
+    let then = match (verb.act, &verb.new) {
+        (Act::Set, Some(new)) => Change::Put { key, value: new.clone().into() },
+        (Act::Unset, None) => Change::Delete { key },
+        (Act::Set, None) | (Act::Unset, Some(_)) => {
+            return Err(Failed::usage("write `if KEY OP VALUE set NEW` or `if KEY OP VALUE unset`".to_owned()));
+        }
+    };
+    let txn = Txn { when, then: vec![then], guard: guard(&verb.owner)?, ..Txn::default() };
+    let done = carry_out(client, txn.into()).await?;
+    let result = judge(&done, || format!("it does not hold that '{}' {} '{}'", verb.key, verb.sign, verb.value));
+    if result.is_ok() {
+        let word = if verb.act == Act::Set { "set" } else { "unset" };
+        out.progress(&format!("'{}' is {word} (revision {})", verb.key, done.revision));
+        out.value(&done);
+    }
+    result
+}
+
+/// `pkgctl kv txn [-f FILE]`.
+pub async fn txn(client: &Client, out: &Out, verb: &TxnFile) -> Result<(), Failed> {
+    let source = verb.file.as_ref().map_or_else(|| "-".to_owned(), |file| format!("@{}", file.display()));
+    let text = value(&source, false)?;
+    let bad = |why: String| Failed::usage(format!("the transaction is not usable: {why}; docs/kv.md shows one"));
+    let given: KvTxn = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+    given.clone().read().map_err(bad)?;
+    let done = carry_out(client, given).await?;
+    let result = judge(&done, || "a condition does not hold".to_owned());
+    out.value(&done);
+    if result.is_ok() {
+        out.say(&format!("done: {} (revision {})", counted(done.changed.len()), done.revision));
+    } else if !done.changed.is_empty() {
+        out.say(&format!("else: {} (revision {})", counted(done.changed.len()), done.revision));
+    }
+    result
+}
+
+fn counted(changes: usize) -> String {
+    if changes == 1 { "1 change".to_owned() } else { format!("{changes} changes") }
+}
+
+/// Sends a transaction under a name; its own, if it has one.
+pub async fn carry_out(client: &Client, mut txn: KvTxn) -> Result<KvOutcome, Failed> {
+    let call = |body, name: Option<RequestId>| match name {
+        Some(name) => named(Method::POST, "/v1/kv".to_owned(), Some(body), name),
+        None => change(Method::POST, "/v1/kv".to_owned(), Some(body)),
+    };
+    let name = txn.request.take();
+    let body = serde_json::to_vec(&txn).map_err(|e| Failed::usage(e.to_string()))?;
+    outcome(client.send(call(body, name)).await?)
+}
+
+/// Which exit a transaction has.
+fn judge(done: &KvOutcome, what: impl Fn() -> String) -> Result<(), Failed> {
+    let Some(unmet) = &done.unmet else { return Ok(()) };
+    let changed = if done.changed.is_empty() { "nothing was changed" } else { "its `else` was carried out" };
+    let key = &unmet.key;
+    match &unmet.found {
+        None if done.changed.is_empty() => Err(Failed::no_such_key(format!("'{key}' has no value; {changed}"))),
+        None => Err(Failed::unmet(format!("{}: '{key}' has no value; {changed}", what()))),
+        Some(found) => Err(Failed::unmet(format!("{}: '{key}': {}; {changed}", what(), had(found)))),
+    }
+}
+
+/// A value as it is written on the command line.
+fn value(given: &str, literal: bool) -> Result<Vec<u8>, Failed> {
+    if literal {
+        return Ok(given.as_bytes().to_vec());
+    }
+    let unread = |e: std::io::Error| Failed::usage(format!("cannot read {given}: {e}; nothing was changed"));
+    match given.strip_prefix('@') {
+        Some(file) => std::fs::read(file).map_err(unread),
+        None if given == "-" => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).map_err(unread)?;
+            Ok(bytes)
+        }
+        None => Ok(given.as_bytes().to_vec()),
+    }
+}
+
+/// The conditions of a single change as a query.
+fn terms(revision: Option<LogIndex>, owner: &Owner) -> Result<String, Failed> {
+    let guard = guard(owner)?;
+    Ok(query(&[
+        ("if_revision", revision.map(|revision| revision.to_string())),
+        ("package", guard.as_ref().map(|guard| guard.package.to_string())),
+        ("token", guard.as_ref().map(|guard| guard.token.to_string())),
+    ]))
+}
+
+/// In whose name: the token is given, or the environment has it.
+fn guard(owner: &Owner) -> Result<Option<Guard>, Failed> {
+    let Some(package) = owner.package.clone() else { return Ok(None) };
+    let own = || std::env::var("PKG_TOKEN").ok().and_then(|token| token.parse().ok()).map(Token);
+    let token = owner.token.or_else(own).ok_or_else(|| {
+        Failed::usage("--package needs --token: PKG_TOKEN is not set, as it is for the package's programs".to_owned())
+    })?;
+    Ok(Some(Guard { package, token }))
+}
