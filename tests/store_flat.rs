@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use openraft::AsyncRuntime;
 use openraft::async_runtime::Instant;
-use pkgctl::engine::NodeId;
+use pkgctl::engine::kv::{Change, Key, Tree, Txn};
+use pkgctl::engine::{LogIndex, NodeId};
 use pkgctl::raft::DiskTime;
 use pkgctl::raft::compact::{KEPT_ENTRIES, LOOK_EVERY};
 use raft_bed::{Bed, Node, PATIENCE};
@@ -75,6 +76,81 @@ fn overwrites_leave_the_log_and_the_disk_within_their_bounds() {
         }
         bed.all_agree().await;
     });
+}
+
+/// The most memory this process has had since it was last asked.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak = peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10;
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    peak
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_snapshot_of_a_large_state_takes_little_memory() {
+    Real::new(2).block_on(async {
+        println!(
+            "    keys  value  state MiB in memory  snapshot MiB  made in ms  memory for it MiB  encoded whole MiB"
+        );
+        for (keys, value_bytes) in [(100_000, 256), (1_600, 128 << 10)] {
+            let bed: Bed<Real> = Bed::new(7, Duration::ZERO, DiskTime::Threads);
+            let empty = resident_bytes();
+            let node = bed.found().await;
+            let put = |n: u64| node.submit(Bed::<Real>::put(&format!("large/{n:06}"), vec![7; value_bytes]), PATIENCE);
+            let writes = stream::iter(0..keys).map(put).buffer_unordered(IN_FLIGHT);
+            writes.for_each(|outcome| async { drop(outcome.unwrap()) }).await;
+            bed.compact(&node).await;
+            bed.write(&node, 1).await;
+            let resident = resident_bytes();
+            peak_bytes();
+            let began = Moment::now();
+            bed.compact(&node).await;
+            let took = began.elapsed();
+            let made = peak_bytes().saturating_sub(resident);
+            let whole = pkgctl::engine::codec::seal(&*node.state());
+            let encoded = peak_bytes().saturating_sub(resident_bytes() - whole.len() as u64);
+            println!(
+                "{keys:8}  {value_bytes:5}  {:>19}  {:>12}  {:>10}  {:>17}  {:>17}",
+                mib(resident - empty),
+                mib(node.log_size().1),
+                took.as_millis(),
+                mib(made),
+                mib(encoded)
+            );
+            drop(whole);
+            bed.stop(NodeId(1)).await;
+        }
+    });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn a_put_changes_the_tree_in_place() {
+    const ROUNDS: u64 = 200_000;
+    let key = |n: u64| Key::new(&format!("tree/{:06}", n * 7919 % 100_000)).unwrap();
+    let txn = |n| Txn { then: vec![Change::Put { key: key(n), value: vec![7; VALUE_BYTES].into() }], ..Txn::default() };
+    let mut tree = Tree::default();
+    let mut index = 0;
+    let mut carry_out = |tree: &mut Tree| {
+        index += 1;
+        tree.carry_out(&txn(index), LogIndex(index)).unwrap();
+    };
+    for _ in 0..ROUNDS {
+        carry_out(&mut tree);
+    }
+    let mut time = |shared: bool| {
+        let began = Moment::now();
+        for _ in 0..ROUNDS {
+            let copy = shared.then(|| tree.clone());
+            carry_out(&mut tree);
+            drop(copy);
+        }
+        began.elapsed() / u32::try_from(ROUNDS).unwrap()
+    };
+    let (kept, in_place) = (time(true), time(false));
+    println!("one put into 100,000 keys: {in_place:?} in place, {kept:?} with a copy to go back to");
 }
 
 #[test]

@@ -164,6 +164,28 @@ fn what_is_too_large_is_refused_whole() {
 }
 
 #[test]
+fn a_full_tree_takes_no_more_and_stays_as_it_was_but_can_be_emptied() {
+    let mut tree = Tree::default();
+    let value = "x".repeat(VALUE_MAX_BYTES);
+    let mut index = 0;
+    let said = loop {
+        index += 1;
+        let before = tree.clone();
+        // A transaction that gives and takes: whether it fits is seen at its end.
+        let changes = vec![put("a/first", ""), put(&format!("k{index:04}"), &value)];
+        if let Err(said) = tree.carry_out(&then(changes), LogIndex(index)) {
+            assert_eq!(tree, before);
+            break said;
+        }
+    };
+    assert!(said.contains("`pkgctl kv unset` makes room") && tree.bytes() <= TREE_MAX_BYTES, "{said}");
+    assert!(tree.bytes() + VALUE_MAX_BYTES as u64 > TREE_MAX_BYTES - 100);
+    let gone = Change::Delete { key: key("k0001") };
+    tree.carry_out(&then(vec![gone, put("k9999", &value)]), LogIndex(index)).unwrap();
+    assert!(tree.get(&key("k9999")).is_some());
+}
+
+#[test]
 fn signs_and_requests_are_read_and_written_alike() {
     for (sign, compare) in Compare::SIGNS {
         assert_eq!((compare.to_string().as_str(), sign.parse()), (sign, Ok(compare)));

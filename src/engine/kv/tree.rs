@@ -71,25 +71,26 @@ impl Tree {
     /// # Errors
     /// What makes it too large, for people.
     pub fn carry_out(&mut self, txn: &Txn, index: LogIndex) -> Result<(Outcome, Vec<Key>), String> {
-        bounded(txn)?;
+        let put_bytes = bounded(txn)?;
         let unmet = txn.when.iter().enumerate().find_map(|(at, condition)| self.unmet(at, condition));
         let changes = if unmet.is_none() { &txn.then } else { &txn.otherwise };
-        let mut next = self.clone();
+        // Only a full tree can refuse. Where it cannot get full nothing is kept to go back to: every node that a copy
+        // shares would be copied when it is changed.
+        let before = (self.bytes + put_bytes > TREE_MAX_BYTES).then(|| self.clone());
         let mut touched = Vec::new();
-        let changed: Vec<Changed> = changes.iter().map(|change| next.change(change, index, &mut touched)).collect();
-        if next.bytes > TREE_MAX_BYTES && next.bytes > self.bytes {
+        let changed: Vec<Changed> = changes.iter().map(|change| self.change(change, index, &mut touched)).collect();
+        if let Some(before) = before.filter(|before| self.bytes > TREE_MAX_BYTES && self.bytes > before.bytes) {
+            let bytes = std::mem::replace(self, before).bytes;
             return Err(format!(
-                "the tree would hold {} bytes of keys and values; at most {TREE_MAX_BYTES} are taken. Nothing was \
-                 changed; `pkgctl kv unset` makes room",
-                next.bytes
+                "the tree would hold {bytes} bytes of keys and values; at most {TREE_MAX_BYTES} are taken. Nothing was \
+                 changed; `pkgctl kv unset` makes room"
             ));
         }
         let outcome = Outcome { unmet, changed, revision: index };
         // Where nothing was changed there is nothing that could be done twice.
         if let Some(request) = txn.request.filter(|_| !changes.is_empty()) {
-            next.requests.remember(request, outcome.clone());
+            self.requests.remember(request, outcome.clone());
         }
-        *self = next;
         Ok((outcome, touched))
     }
 
@@ -122,12 +123,14 @@ impl Tree {
     }
 
     fn put(&mut self, key: &Key, value: &Value, index: LogIndex) -> Option<LogIndex> {
-        let before = self.items.get(key).map(|item| (item.created, item.revision, size(key, &item.value)));
-        let created = before.map_or(index, |(created, ..)| created);
         self.bytes += size(key, value);
-        self.bytes -= before.map_or(0, |(.., size)| size);
-        self.items.insert(key.clone(), Item { value: value.clone(), created, revision: index });
-        before.map(|(_, revision, _)| revision)
+        let Some(item) = self.items.get_mut(key) else {
+            self.items.insert(key.clone(), Item { value: value.clone(), created: index, revision: index });
+            return None;
+        };
+        self.bytes -= size(key, &item.value);
+        item.value = value.clone();
+        Some(std::mem::replace(&mut item.revision, index))
     }
 
     fn delete(&mut self, key: &Key, touched: &mut Vec<Key>) -> bool {
@@ -150,7 +153,8 @@ fn by_ref(bound: &Bound<String>) -> Bound<&str> {
     }
 }
 
-fn bounded(txn: &Txn) -> Result<(), String> {
+/// Checks a transaction by itself and says how many bytes it puts, in either case.
+fn bounded(txn: &Txn) -> Result<u64, String> {
     let steps = txn.when.len() + txn.then.len() + txn.otherwise.len();
     if steps > TXN_STEPS_MAX {
         return Err(format!("the transaction has {steps} conditions and changes; at most {TXN_STEPS_MAX} are taken"));
@@ -170,5 +174,5 @@ fn bounded(txn: &Txn) -> Result<(), String> {
     if bytes > TXN_MAX_BYTES as u64 {
         return Err(format!("the transaction puts {bytes} bytes; at most {TXN_MAX_BYTES} are taken at once"));
     }
-    Ok(())
+    Ok(bytes)
 }
