@@ -3,6 +3,7 @@
 mod body;
 mod clients;
 mod cluster;
+mod description;
 mod fence;
 mod kv;
 mod log;
@@ -30,6 +31,7 @@ const BODY_MAX_BYTES: usize = 1 << 20;
 /// The routes over a door. The listener adds a [`Caller`] to every request.
 pub fn routes<D: Door>(door: D) -> Router {
     let routes = Router::new()
+        .route("/v1/openapi.json", get(description::describe))
         .route("/v1/status", get(status::status::<D>))
         .route("/v1/changes", get(status::changes::<D>))
         .route("/v1/packages/{name}", put(packages::define::<D>).get(packages::show::<D>).delete(packages::delete::<D>))

@@ -10,7 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::{kv, status};
+use super::{description, kv, status};
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
 use crate::engine::NodeId;
@@ -20,6 +20,7 @@ use crate::engine::state::State as ClusterState;
 pub fn plain_routes<D: Door>(door: D) -> Router {
     let seeds = kv::seeds().layer(middleware::from_fn_with_state(door.clone(), to_leader::<D>));
     let routes = Router::new()
+        .route("/v1/openapi.json", get(description::describe))
         .route("/v1/status", get(status::status::<D>))
         .route("/v1/changes", get(status::changes::<D>))
         .merge(kv::routes())
