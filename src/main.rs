@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     {
         return run(rest);
     }
-    let args = Args::parse();
+    let args = Args::parse_from(cli::alias::spelled_out(std::env::args_os()));
     match &args.verb {
         Verb::Agent(verb) => service::run(&args, verb),
         Verb::Demo(verb) => lab::demo::run(verb, args.json),

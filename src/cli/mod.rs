@@ -2,6 +2,7 @@
 //!
 //! Output is for people by default and JSON with `--json`. Exit codes are in [`exit`].
 
+pub mod alias;
 pub mod args;
 pub mod exit;
 pub mod kv;

@@ -1,5 +1,10 @@
 //! `pkgctl kv` against real nodes: what it prints, how it exits, and that a change is made once.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::bench::Bench;
@@ -130,4 +135,57 @@ fn a_change_whose_agent_is_killed_before_it_answers_is_made_once() {
         assert_eq!(code, 0, "{words:?}: {said}");
         assert_eq!(bench.ctl("n2", &["kv", "get", "n"]), next);
     }
+}
+
+/// A watch that runs on a node, and what it has printed.
+struct Watching {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Watching {
+    fn begin(bench: &Bench, node: &str, words: &[&str]) -> Self {
+        let disk = bench.lab.place(node).disk.display().to_string();
+        let argv: Vec<&str> = [env!("CARGO_BIN_EXE_pkgctl"), "--root", &disk, "kv", "watch"]
+            .into_iter()
+            .chain(words.iter().copied())
+            .collect();
+        let mut command = bench.lab.command_in(node, &argv).unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let (into, from) = (lines.clone(), BufReader::new(child.stdout.take().unwrap()));
+        std::thread::spawn(move || from.lines().map_while(Result::ok).for_each(|line| into.lock().unwrap().push(line)));
+        Self { child, lines }
+    }
+
+    /// What it has printed, without the revisions.
+    fn said(&self) -> Vec<String> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().map(|line| line.split_once(' ').map_or(line.clone(), |(_, rest)| rest.to_owned())).collect()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_watch_goes_on_across_an_agent_that_is_killed_and_misses_nothing() {
+    let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
+    bench.ctl("n1", &["kv", "set", "app/a", "1"]);
+    let set: Value = serde_json::from_str(bench.ctl("n1", &["kv", "set", "app/a", "2", "--json"]).trim()).unwrap();
+    let before = (set["revision"].as_u64().unwrap() - 1).to_string();
+    let watching = Watching::begin(&bench, "n2", &["app/", "--after", &before]);
+    bench.ctl("n3", &["kv", "set", "other", "x"]);
+    bench.ctl("n3", &["kv", "unset", "app/a"]);
+    bench.until("both changes", || watching.said() == ["put app/a 2", "delete app/a"]);
+    bench.signal_role("n2", "agent", Signal::SIGKILL);
+    bench.ctl("n1", &["kv", "set", "app/b", "two\nlines"]);
+    bench.until("the change made meanwhile", || {
+        watching.said().last().is_some_and(|line| line.starts_with("put app/b"))
+    });
+    assert_eq!(watching.said().len(), 3, "{:?}", watching.said());
 }

@@ -2,7 +2,7 @@
 //!
 //! - `verbs`: the words and their options.
 //! - `read`: get, list. `write`: set, unset, if, txn.
-//! - `backup`: the format of a file. `save` and `load`.
+//! - `watch`: changes as they come. `backup`: the format of a file. `save` and `load`.
 //! - `shown`: values on a terminal and in lines.
 
 pub mod verbs;
@@ -12,6 +12,7 @@ mod load;
 mod read;
 mod save;
 mod shown;
+mod watch;
 mod write;
 
 use std::fmt::Write as _;
@@ -34,6 +35,7 @@ pub async fn kv(client: &Client, out: &Out, verb: &Kv) -> Result<(), Failed> {
         Kv::Set(set) => write::set(client, out, set).await,
         Kv::Unset(unset) => write::unset(client, out, unset).await,
         Kv::If(condition) => write::change_if(client, out, condition).await,
+        Kv::Watch(watch) => watch::watch(client, out, watch).await,
         Kv::Save(save) => save::save(client, out, save).await,
         Kv::Load(load) => load::load(client, out, load).await,
         Kv::Txn(file) => write::txn(client, out, file).await,

@@ -19,6 +19,7 @@ Examples:
   pkgctl kv list app                     keys below app/
   pkgctl kv unset app/url
   pkgctl kv unset app --below            everything below app/
+  pkgctl kv watch app/                   a line for each change, as it comes
   pkgctl kv save -o backup.kv            all keys at one moment
   pkgctl kv load backup.kv --check       what it would change
 
@@ -38,6 +39,8 @@ pub enum Kv {
     List(List),
     /// Change a key if its value compares: `if KEY OP VALUE set NEW`
     If(If),
+    /// Print changes as they come, of all keys, of one, or of those below a directory (DIR/)
+    Watch(Watch),
     /// Write all keys, or those below a directory, as they are at one moment, into a file
     Save(Save),
     /// Bring back what `save` wrote, after showing what that changes
@@ -67,6 +70,17 @@ impl Level {
             Level::Consistent => "consistent",
         }
     }
+}
+
+/// `pkgctl kv watch`.
+#[derive(Debug, Parser)]
+pub struct Watch {
+    /// A key, or a directory with / at its end [default: all keys]
+    #[arg(value_name = "KEY|DIR/")]
+    pub path: Option<String>,
+    /// Begin with what came after this entry; a node keeps the newest 16,384 changes
+    #[arg(long, value_name = "REVISION")]
+    pub after: Option<u64>,
 }
 
 /// On behalf of a package's owner.
