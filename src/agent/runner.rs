@@ -313,10 +313,14 @@ impl<P: Platform> Brain<P> {
             if up.is_empty() {
                 continue;
             }
+            let said = self.consensus.read(|state| {
+                let report = state.packages.get(&name).and_then(|entry| entry.report.as_ref());
+                report.filter(|report| report.token == token).map(|report| report.phase)
+            });
             let runner = self.runners.entry(name.clone()).or_default();
             runner.learn(&duty, now);
             runner.supervisor.handle(Input::Duty(duty), now);
-            runner.supervisor.handle(Input::Adopt { token, up }, now);
+            runner.supervisor.handle(Input::Adopt { token, up, said }, now);
             let ended: Vec<_> = mine.filter_map(|r| ended(&r.what).map(|exit| (r.place.clone(), exit))).collect();
             ended.into_iter().for_each(|(place, exit)| self.exited(&place, exit));
         }

@@ -36,6 +36,8 @@ pub enum Input {
         token: Token,
         /// Which resources are up.
         up: BTreeSet<ResourceName>,
+        /// How far the log has it under this ownership; none if nothing was reported yet.
+        said: Option<Phase>,
     },
     /// The action under way has ended.
     Settled(Settled),
@@ -232,7 +234,7 @@ impl Supervisor {
     pub fn handle(&mut self, input: Input, now: VoterTime) {
         match input {
             Input::Duty(duty) => self.duty = duty,
-            Input::Adopt { token, up } => self.adopt(token, &up),
+            Input::Adopt { token, up, said } => self.adopt(token, &up, said),
             Input::Settled(Settled::Done { detail }) => self.done(detail, now),
             Input::Settled(Settled::Failed { why }) => self.failed(why, now),
             Input::Settled(Settled::Refused { why }) => self.refused(why, now),

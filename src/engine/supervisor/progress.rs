@@ -9,7 +9,7 @@ use crate::engine::{SessionId, Token, VoterTime};
 use crate::package::{Millis, Package, ResourceName, restart_needed};
 
 impl Supervisor {
-    pub(super) fn adopt(&mut self, token: Token, up: &BTreeSet<ResourceName>) {
+    pub(super) fn adopt(&mut self, token: Token, up: &BTreeSet<ResourceName>, said: Option<Phase>) {
         let (Duty::Own { token: wanted, session, definition } | Duty::Yield { token: wanted, session, definition, .. }) =
             &self.duty
         else {
@@ -23,7 +23,8 @@ impl Supervisor {
             slot.state = ResourceState::Up;
             slot.detail = "found running".to_owned();
         }
-        if !work.slots.iter().all(Slot::is_up) {
+        // What an earlier agent did not live to say is said once everything is up.
+        if said != Some(Phase::Running) || !work.slots.iter().all(Slot::is_up) {
             work.phase = Phase::Starting;
         }
         if matches!(self.duty, Duty::Yield { .. }) {

@@ -441,23 +441,40 @@ fn a_failed_stop_holds_the_package_and_is_tried_again_before_any_release() {
 fn what_a_restarted_agent_finds_running_is_not_started_again() {
     let definition = package(3);
     let mut bench = Bench::new(own(&definition));
-    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip"), name("web")]) });
-    assert_eq!(bench.due(), "nothing");
+    bench.give(Input::Adopt {
+        token: TOKEN,
+        up: BTreeSet::from([name("ip"), name("web")]),
+        said: Some(Phase::Running),
+    });
+    assert_eq!((bench.due().as_str(), bench.last_phase()), ("nothing", None), "there is nothing new to say");
     bench.exit();
     assert_eq!(bench.settle(), ["start web"]);
 }
 
 #[test]
+fn what_an_earlier_agent_did_not_live_to_say_is_said_by_the_next_one() {
+    for said in [None, Some(Phase::Starting), Some(Phase::Stopping)] {
+        let mut bench = Bench::new(own(&package(3)));
+        bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip"), name("web")]), said });
+        assert_eq!((bench.due().as_str(), bench.last_phase()), ("nothing", Some(Phase::Running)), "{said:?}");
+    }
+}
+
+#[test]
 fn what_a_restarted_agent_finds_half_up_is_completed() {
     let mut bench = Bench::new(own(&package(3)));
-    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip")]) });
+    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip")]), said: None });
     assert_eq!(bench.settle(), ["start web"]);
 }
 
 #[test]
 fn what_a_restarted_agent_finds_and_should_yield_is_stopped_first() {
     let mut bench = Bench::new(yielding(&package(3)));
-    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip"), name("web")]) });
+    bench.give(Input::Adopt {
+        token: TOKEN,
+        up: BTreeSet::from([name("ip"), name("web")]),
+        said: Some(Phase::Running),
+    });
     assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);
 }
 
@@ -465,7 +482,7 @@ fn what_a_restarted_agent_finds_and_should_yield_is_stopped_first() {
 fn what_a_restarted_agent_cannot_see_may_be_on_its_way_and_is_stopped_before_a_release() {
     let definition = package(0);
     let mut bench = Bench::new(yielding(&definition));
-    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip")]) });
+    bench.give(Input::Adopt { token: TOKEN, up: BTreeSet::from([name("ip")]), said: None });
     assert_eq!(bench.settle(), ["stop web", "stop ip", "release"]);
     assert_eq!(Bench::new(yielding(&definition)).settle(), ["stop web", "stop ip", "release"]);
 }
