@@ -23,6 +23,8 @@ const MOUNT: &str = "/srv/testpkg1";
 const FILE: &str = "/srv/testpkg1/lines";
 /// Writes of each rogue that must have been refused before it is believed.
 const REFUSALS: usize = 20;
+/// How a raw write is refused: EBADE, or EIO where it was on its way to the device when its writer froze.
+const RAW_REFUSED: &[&str] = &["error 52 ", "error 5 "];
 
 /// The cluster, and where the program records what it has on the disk.
 struct Story<'a> {
@@ -145,7 +147,7 @@ impl<'a> Story<'a> {
         let left = Disk::open(&self.lun.second).read(RAW_BLOCK);
 
         lab.thaw(&rogues).unwrap();
-        self.all_refused(&raw, &["error 52 "]);
+        self.all_refused(&raw, RAW_REFUSED);
         assert_eq!(Disk::open(&self.lun.second).read(RAW_BLOCK), left, "written after the preemption");
         self.facts
             .shown("thawed, a raw write of the old owner's node is refused (EBADE) and nothing of it is on the LUN");
@@ -249,7 +251,7 @@ impl<'a> Story<'a> {
         assert!(!self.mounted("n1"));
         let left = Disk::open(&self.lun.first).read(RAW_BLOCK);
         lab.thaw(&rogues).unwrap();
-        self.all_refused(&raw, &["error 52 "]);
+        self.all_refused(&raw, RAW_REFUSED);
         assert_eq!(Disk::open(&self.lun.first).read(RAW_BLOCK), left, "written while nobody owned it");
         raw.end();
         lab.thaw(&ours).unwrap();
