@@ -12,11 +12,10 @@ use crate::engine::command::Entry;
 use crate::engine::fence::call::{FenceAsk, FenceSaid};
 use crate::engine::kv::Range;
 use crate::engine::planner::Note;
-use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis, codec};
+use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis};
 use crate::net::identity::credentials::fingerprint_pem;
 use crate::net::token::JoinToken;
 use crate::package::{NodeName, PackageName};
-use crate::raft::peers::{PeerCall, Peers};
 use crate::raft::{ProposeError, RaftStatus, Watch};
 
 /// How long a change may look for a leader before its asker is told.
@@ -86,18 +85,12 @@ impl<P: Platform> Door for Agent<P> {
         let changing = self.consensus.read(State::members_change);
         match self.consensus.status().leader.filter(|_| changing)? {
             (leader, _) if leader == self.me => self.view.get().waits,
-            (leader, address) => {
-                let body = codec::encode(&Question::Waits);
-                let said = self.peers.call(leader, address, PeerCall::Ask, body, ASK_WITHIN).await.ok()?;
-                match codec::decode(&said).ok()? {
-                    Answer::Waits(why) => why,
-                    Answer::Reached(_)
-                    | Answer::Raft(_)
-                    | Answer::HandedOver
-                    | Answer::Fence(_)
-                    | Answer::No { .. } => None,
+            _ => match self.ask_the_leader(&Question::Waits, ASK_WITHIN).await.ok()? {
+                Answer::Waits(why) => why,
+                Answer::Reached(_) | Answer::Raft(_) | Answer::HandedOver | Answer::Fence(_) | Answer::No { .. } => {
+                    None
                 }
-            }
+            },
         }
     }
 

@@ -90,7 +90,7 @@ impl<P: Platform> Agent<P> {
         }
     }
 
-    async fn ask_the_leader(&self, question: &Question, within: Duration) -> Result<Answer, DoorError> {
+    pub(super) async fn ask_the_leader(&self, question: &Question, within: Duration) -> Result<Answer, DoorError> {
         let Some((leader, address)) = self.consensus.status().leader else {
             return Err(DoorError::Unavailable(
                 "no leader is known here; nothing was changed. `pkgctl raft status` shows who is missing".to_owned(),

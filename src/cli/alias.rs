@@ -4,6 +4,10 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::CommandFactory;
+
+use super::args::Args;
+
 /// A spelling, and the words that stand for it.
 type Spelling = (&'static str, &'static [&'static str]);
 
@@ -31,9 +35,6 @@ const LITE_RAFT_CLIENT: &[Spelling] = &[
     ("status", &["raft", "status"]),
 ];
 
-/// Options of every verb that have a value of their own.
-const WITH_VALUE: &[&str] = &["--socket", "--endpoint", "--client", "--root"];
-
 /// The command line with spellings put into our own words.
 pub fn spelled_out(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut argv: Vec<OsString> = argv.into_iter().collect();
@@ -57,17 +58,21 @@ fn verb(argv: &[OsString]) -> Option<usize> {
         if !word.starts_with('-') {
             return Some(at);
         }
-        at += if WITH_VALUE.contains(&word.as_ref()) { 2 } else { 1 };
+        at += if has_a_value(&word) { 2 } else { 1 };
     }
     None
 }
 
+/// Whether the word after this option of every verb is its value.
+fn has_a_value(option: &str) -> bool {
+    let Some(long) = option.strip_prefix("--") else { return false };
+    let of_all = Args::command();
+    of_all.get_arguments().any(|known| known.get_long() == Some(long) && known.get_action().takes_values())
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
-    use crate::cli::args::Args;
 
     fn spelled(words: &str) -> String {
         let argv = spelled_out(words.split(' ').map(OsString::from));

@@ -199,21 +199,25 @@ impl Client {
             (true, true) | (false, _) => call.within,
         };
         let call = Call { connect_within: self.connect_within(), within, ..call.clone() };
-        let mut missed = nobody(&self.reach.ways[at]);
-        for endpoint in endpoints(&self.reach.ways[at], call.connect_within).await? {
-            match endpoint.call(&call).await {
-                Err(unreachable @ HttpError::Unreachable { .. }) => missed = unreachable,
-                other => return other,
-            }
-        }
-        Err(missed)
+        self.reached(at, call.connect_within, async |endpoint: Endpoint| endpoint.call(&call).await).await
     }
 
     async fn open(&self, at: usize, call: &Call) -> Result<(u16, Lines), HttpError> {
         let call = Call { connect_within: self.connect_within(), within: GET_WITHIN, ..call.clone() };
-        let mut missed = nobody(&self.reach.ways[at]);
-        for endpoint in endpoints(&self.reach.ways[at], call.connect_within).await? {
-            match endpoint.lines(&call).await {
+        self.reached(at, call.connect_within, async |endpoint: Endpoint| endpoint.lines(&call).await).await
+    }
+
+    /// Tries the addresses of one agent in turn, until one of them is reached.
+    async fn reached<T>(
+        &self,
+        at: usize,
+        within: Duration,
+        ask: impl AsyncFn(Endpoint) -> Result<T, HttpError>,
+    ) -> Result<T, HttpError> {
+        let way = &self.reach.ways[at];
+        let mut missed = nobody(way);
+        for endpoint in endpoints(way, within).await? {
+            match ask(endpoint).await {
                 Err(unreachable @ HttpError::Unreachable { .. }) => missed = unreachable,
                 other => return other,
             }

@@ -3,11 +3,10 @@
 //! Whoever has not proved anything yet gets little: a handshake must be done within [`HANDSHAKE_TIME_MAX`], one address
 //! may have [`HANDSHAKES_PER_SOURCE`] of them under way, and joins without a certificate are few at a time.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -19,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::crowd::{Crowd, Seat};
 use super::http::{self, Caller};
 use super::identity::{Bearer, Subject};
 use super::join::{self, JoinService};
@@ -132,7 +132,8 @@ impl Listener {
 
     /// Serves until the future is dropped, which ends every connection.
     pub async fn serve<P: PeerService, J: JoinService>(self, tls: ServerTls, doors: Doors<P, J>) {
-        let (entrance, refusals, removed) = (Entrance::default(), Refusals::default(), Refusals::default());
+        let (entrance, refusals, removed) =
+            (Crowd::new(HANDSHAKES_PER_SOURCE), Refusals::default(), Refusals::default());
         let port = Port { tls, doors, entrance, refusals, removed, joins: Arc::new(Semaphore::new(JOINS_MAX)) };
         let mut tell = interval(TELL_EVERY);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -170,7 +171,8 @@ impl Listener {
 struct Port<P, J> {
     tls: ServerTls,
     doors: Doors<P, J>,
-    entrance: Entrance,
+    /// Handshakes under way, by address.
+    entrance: Crowd,
     refusals: Refusals,
     /// Removed nodes that try to come in, which they do for as long as they do not listen.
     removed: Refusals,
@@ -191,7 +193,7 @@ impl<P, J> Clone for Port<P, J> {
 }
 
 impl<P: PeerService, J: JoinService> Port<P, J> {
-    async fn take_in(self, stream: TcpStream, there: SocketAddr, pass: Pass) {
+    async fn take_in(self, stream: TcpStream, there: SocketAddr, pass: Seat) {
         let here = match (sockets::tune(&stream), stream.local_addr()) {
             (Ok(()), Ok(here)) => here,
             (Err(e), _) | (_, Err(e)) => return tracing::debug!(%there, "connection was gone at once: {e}"),
@@ -297,55 +299,4 @@ fn not_admitted(subject: &Subject) -> Response {
     );
     let body = serde_json::json!({"code": "not_admitted", "message": message});
     (StatusCode::FORBIDDEN, axum::Json(body)).into_response()
-}
-
-/// Counts handshakes under way per address.
-#[derive(Clone, Debug, Default)]
-struct Entrance(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
-
-/// A handshake's place; dropping it frees it.
-struct Pass {
-    entrance: Entrance,
-    source: IpAddr,
-}
-
-impl Entrance {
-    fn enter(&self, source: IpAddr) -> Option<Pass> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(source).or_default();
-        if *count >= HANDSHAKES_PER_SOURCE {
-            return None;
-        }
-        *count += 1;
-        Some(Pass { entrance: self.clone(), source })
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut counts = self.entrance.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.source);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_of_one_address_are_bounded_and_come_back() {
-        let (entrance, source) = (Entrance::default(), IpAddr::from([10, 0, 0, 1]));
-        let mut passes: Vec<_> = (0..HANDSHAKES_PER_SOURCE).map(|_| entrance.enter(source).unwrap()).collect();
-        assert!(entrance.enter(source).is_none());
-        assert!(entrance.enter(IpAddr::from([10, 0, 0, 2])).is_some(), "another address is not affected");
-        passes.pop();
-        assert!(entrance.enter(source).is_some());
-        drop(passes);
-        assert!(entrance.0.lock().unwrap().is_empty(), "nothing is remembered of those who left");
-    }
 }

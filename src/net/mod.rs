@@ -12,8 +12,10 @@
 //! - `join`: how a node asks to be let in.
 //! - `datagram`: authenticates and frames what keepers say to each other. No I/O.
 //! - `refusals`: what is said of strangers, in a bounded way.
+//! - `crowd`: how many connections one address may have.
 //! - `random`: numbers that nobody can guess.
 
+mod crowd;
 pub mod datagram;
 pub mod frame;
 pub mod http;

@@ -119,6 +119,11 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
     /// [`ProposeError::NotLeader`] when it was certainly not taken, else that the outcome is not known.
     pub async fn propose(&self, entry: Entry, within: Duration) -> Result<Committed, ProposeError> {
         fits(&entry)?;
+        self.write(entry, within).await
+    }
+
+    /// The same for an entry that is known to fit.
+    async fn write(&self, entry: Entry, within: Duration) -> Result<Committed, ProposeError> {
         let writing = self.inner.raft.client_write(Proposal(Arc::new(entry)));
         match Rt::timeout(within, writing).await {
             Ok(Ok(written)) => Ok(Committed { index: LogIndex(written.log_id.index), reply: written.data }),
@@ -148,7 +153,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             }
             let leader = hint.take().or(status.leader);
             let refused = match leader {
-                Some((id, _)) if id == self.node() => self.propose(entry.clone(), left).await,
+                Some((id, _)) if id == self.node() => self.write(entry.clone(), left).await,
                 Some((id, address)) => self.forward(id, address, &entry, left).await,
                 None => Err(ProposeError::NotLeader { leader: None }),
             };

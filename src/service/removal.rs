@@ -18,7 +18,7 @@ use crate::engine::{ClusterId, LogIndex, NodeId, WallMillis, codec};
 use crate::host::own_files;
 use crate::net::peers::TlsPeers;
 use crate::net::removed::Removed;
-use crate::raft::store::disk::RealDisk;
+use crate::raft::store::disk::{RealDisk, sync_directory};
 use crate::raft::store::identity::{IDENTITY_FILE, STORE_DIR, write_file};
 use crate::raft::{PeerCall, Peers};
 
@@ -125,8 +125,7 @@ fn move_away(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn sync(dir: &Path) -> Result<()> {
-    let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
-    synced.with_context(|| format!("cannot sync {}", dir.display()))
+    sync_directory(&RealDisk, dir).with_context(|| format!("cannot sync {}", dir.display()))
 }
 
 /// Waits until this node learns that it was removed: from a member that turns it away, or from the log itself.

@@ -42,8 +42,8 @@ pub async fn stand<D: Door>(State(door): State<D>) -> Result<Json<Leading>, Refu
 async fn leading<D: Door>(door: &D) -> Json<Leading> {
     // Without a proof in time, whoever is known.
     let _ = door.linearize().await;
-    let (raft, state) = (door.raft(), door.read(Clone::clone));
-    Json(Leading { leader: raft.leader.map(|(id, _)| state.name_of(id)), term: raft.term })
+    let raft = door.raft();
+    Json(Leading { leader: raft.leader.map(|(id, _)| door.read(|state| state.name_of(id))), term: raft.term })
 }
 
 fn view(state: &ClusterState, here: &RaftStatus, leader: Option<&RaftStatus>) -> RaftView {

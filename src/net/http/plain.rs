@@ -1,9 +1,7 @@
 //! Plain HTTP for whoever reaches the port (`http_listen`): nobody proves anything here, so little is given to anybody.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{Caller, serve_stream};
+use crate::net::crowd::{Crowd, Seat};
 use crate::net::sockets;
 
 /// Connections served at once.
@@ -26,14 +25,14 @@ const BIND_PAUSE: Duration = Duration::from_secs(5);
 /// do not depend on it.
 pub async fn serve_plain(address: SocketAddr, router: axum::Router) {
     let listener = bound(address).await;
-    let (mut open, sources) = (JoinSet::new(), Sources::default());
+    let (mut open, sources) = (JoinSet::new(), Crowd::new(PER_SOURCE_MAX));
     loop {
         tokio::select! {
             accepted = listener.accept(), if open.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, from)) => {
                     // Whoever has too many is hung up on.
-                    let Some(place) = sources.enter(from.ip()) else { continue };
-                    open.spawn(serve(stream, from, router.clone(), place));
+                    let Some(seat) = sources.enter(from.ip()) else { continue };
+                    open.spawn(serve(stream, from, router.clone(), seat));
                 }
                 Err(e) => {
                     tracing::warn!("cannot accept plain HTTP: {e}; trying again");
@@ -63,43 +62,9 @@ async fn bound(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn serve(stream: TcpStream, from: SocketAddr, router: axum::Router, _place: Place) {
+async fn serve(stream: TcpStream, from: SocketAddr, router: axum::Router, _seat: Seat) {
     let tuned: io::Result<()> = sockets::tune(&stream);
     if tuned.is_ok() {
         serve_stream(router, stream, Caller::Plain { from }).await;
-    }
-}
-
-/// Counts connections per address.
-#[derive(Clone, Default)]
-struct Sources(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
-
-/// A connection's place; dropping it frees it.
-struct Place {
-    sources: Sources,
-    from: IpAddr,
-}
-
-impl Sources {
-    fn enter(&self, from: IpAddr) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(from).or_default();
-        if *count >= PER_SOURCE_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Place { sources: self.clone(), from })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.sources.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.from) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.from);
-            }
-        }
     }
 }
