@@ -273,6 +273,11 @@ impl Places {
         self.run_dir().join("keeper.sock")
     }
 
+    /// What a keeper leaves that is not ready yet: what it waits for, in words.
+    pub fn keeper_waits(&self) -> PathBuf {
+        self.run_dir().join("keeper.waits")
+    }
+
     /// Every directory of pkgctl's own, which nothing may be mounted over.
     pub fn own_dirs(&self) -> Vec<PathBuf> {
         vec![self.state_dir(), self.run_dir(), self.log_dir(), self.root.join("etc/pkgctl")]

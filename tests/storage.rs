@@ -237,8 +237,11 @@ fn an_agent_that_comes_back_finds_the_mount_and_the_next_keepers_life_unmounts_w
             (log.contains("left by an earlier keeper") && log.contains(&squatter.named())).then_some(())
         });
         assert!(std::os::unix::net::UnixStream::connect(next.places.keeper_socket()).is_err(), "it does not listen");
+        let told = std::fs::read_to_string(next.places.keeper_waits()).unwrap();
+        assert!(told.contains("left by an earlier keeper"), "{told}");
         squatter.end();
         let agent = Agent::attach(&mut next);
+        assert!(!next.places.keeper_waits().exists());
         assert!(agent.welcome.clean && agent.welcome.running.is_empty());
         assert_eq!((disk.mounts(), disk.layers(), disk.is_free()), (0, 0, true));
     });

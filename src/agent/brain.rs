@@ -102,6 +102,8 @@ pub(super) struct Brain<P: Platform> {
     pub(super) view: LocalView,
     /// What the keeper said on attach, updated by what it says since.
     pub(super) keeper: Option<Welcome>,
+    /// What the keeper waits for before it can be attached to.
+    keeper_waits: Option<String>,
     pub(super) configured: Option<Configuration>,
     pub(super) wants_voter_up: bool,
     /// Whether this agent has once applied up to a known leader's commit index; before that it does nothing to packages,
@@ -145,6 +147,7 @@ impl<P: Platform> Brain<P> {
             events,
             view,
             keeper: None,
+            keeper_waits: None,
             configured: None,
             wants_voter_up: false,
             current: false,
@@ -191,6 +194,7 @@ impl<P: Platform> Brain<P> {
         match event {
             Event::Keeper(KeeperEvent::Attached(welcome)) => self.attached(*welcome),
             Event::Keeper(KeeperEvent::Detached) => self.hands.ops.all_lost(),
+            Event::Keeper(KeeperEvent::Waits(what)) => self.keeper_waits = what,
             Event::Keeper(KeeperEvent::Said(frame)) => self.said(frame),
             Event::Changed(step) => self.tell_keeper(ToKeeper::Learn(step)),
             Event::Raft => {}
@@ -251,6 +255,7 @@ impl<P: Platform> Brain<P> {
 
     fn attached(&mut self, welcome: Welcome) {
         self.keeper_heard = self.platform.now();
+        self.keeper_waits = None;
         // What was asked before this connection never reached a keeper, or its answer is lost.
         self.hands.ops.all_lost();
         let reborn = self.keeper.as_ref().is_some_and(|old| old.nonce != welcome.nonce);
@@ -353,6 +358,7 @@ impl<P: Platform> Brain<P> {
             node: self.me,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             keeper_version: keeper.map(|k| k.program.clone()),
+            keeper_waits: self.keeper_waits.clone(),
             scheduling: keeper.map(|k| k.scheduling.clone()),
             lease: keeper.map(|k| k.lease.clone()).unwrap_or_default(),
             silent: self.silent.keys().copied().collect(),

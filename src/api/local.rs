@@ -16,6 +16,9 @@ pub struct Local {
     pub agent_version: String,
     /// The keeper's program version; none while there is no keeper.
     pub keeper_version: Option<String>,
+    /// What the keeper waits for before it is ready, in words; none once it is, and while there is none.
+    #[serde(default)]
+    pub keeper_waits: Option<String>,
     /// `fifo` or `best-effort`; none while there is no keeper.
     pub scheduling: Option<String>,
     /// The lease.

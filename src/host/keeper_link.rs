@@ -51,11 +51,12 @@ pub fn open(keeper: KeeperStart) -> KeeperLink {
 }
 
 async fn keep_up(keeper: KeeperStart, orders: Receiver<ToKeeper>, events: Sender<KeeperEvent>) {
-    let mut starts = Starts::default();
+    let (mut starts, mut waits) = (Starts::default(), None);
     while !events.is_closed() {
         match UnixStream::connect(keeper.places.keeper_socket()).await {
             Ok(stream) => {
                 starts.linked();
+                waits = None;
                 if let Err(why) = talk(stream, &orders, &events).await {
                     tracing::warn!("the link to the keeper broke: {why}; it is being made again");
                 }
@@ -65,6 +66,13 @@ async fn keep_up(keeper: KeeperStart, orders: Receiver<ToKeeper>, events: Sender
             }
             Err(_) if keeper.start => starts.turn(|| spawn(&keeper)),
             Err(error) => tracing::debug!(%error, "no keeper yet"),
+        }
+        let now = std::fs::read_to_string(keeper.places.keeper_waits()).ok();
+        if now != waits {
+            waits.clone_from(&now);
+            if events.send(KeeperEvent::Waits(now)).await.is_err() {
+                return;
+            }
         }
         sleep(RETRY).await;
     }

@@ -9,6 +9,8 @@ pub enum KeeperEvent {
     Attached(Box<Welcome>),
     /// The connection broke; operations under way have unknown outcomes. It is being made again.
     Detached,
+    /// There is no connection yet, and this is what the keeper said that it waits for before it is ready, if it did.
+    Waits(Option<String>),
     /// A frame.
     Said(FromKeeper),
 }

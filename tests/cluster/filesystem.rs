@@ -5,6 +5,8 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
+use pkgctl::lab::Output;
+
 use super::bench::{Bench, PATIENCE, definition};
 
 /// A loop device; detached when dropped.
@@ -32,38 +34,76 @@ fn said(command: &mut Command) -> Result<String, String> {
     }
 }
 
+/// A cluster of three with a package on n1 whose first resource is a filesystem on a loop device.
+struct Mounted {
+    bench: Bench,
+    device: Loop,
+    point: String,
+}
+
+impl Mounted {
+    fn make() -> Option<Self> {
+        let bench = Bench::founded(&["n1", "n2", "n3"])?;
+        let device = match Loop::make(&bench.lab.scratch().join("image")) {
+            Ok(device) => device,
+            Err(why) => {
+                println!("skipped 1 test of a filesystem: it needs root, mkfs.ext4 and a loop device: {why}");
+                return None;
+            }
+        };
+        bench.join("n2");
+        bench.join("n3");
+        let point = bench.lab.scratch().join("srv").display().to_string();
+        let filesystem = format!(
+            "[[resource]]\nkind = \"filesystem\"\ndevice = {:?}\nmount = {point:?}\ntype = \"ext4\"\nunfenced = true\n\n",
+            device.0
+        );
+        let first = format!("{filesystem}[[resource]]");
+        bench.run_definition(&definition(&bench.lab, &["n1", "n2"]).replacen("[[resource]]", &first, 1));
+        assert_eq!(bench.owner(), "n1");
+        Some(Self { bench, device, point })
+    }
+
+    fn run(&self, node: &str, script: &str) -> Output {
+        self.bench.lab.run_in(node, &["/bin/sh", "-c", script], PATIENCE).unwrap()
+    }
+}
+
 #[test]
 fn a_filesystem_moves_with_its_package_and_is_free_before_the_release() {
-    let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
-    let device = match Loop::make(&bench.lab.scratch().join("image")) {
-        Ok(device) => device,
-        Err(why) => {
-            return println!("skipped 1 test of a filesystem: it needs root, mkfs.ext4 and a loop device: {why}");
-        }
-    };
-    bench.join("n2");
-    bench.join("n3");
-    let point = bench.lab.scratch().join("srv").display().to_string();
-    let filesystem = format!(
-        "[[resource]]\nkind = \"filesystem\"\ndevice = {:?}\nmount = {point:?}\ntype = \"ext4\"\nunfenced = true\n\n",
-        device.0
-    );
-    let whole = definition(&bench.lab, &["n1", "n2"]).replacen("[[resource]]", &format!("{filesystem}[[resource]]"), 1);
-    bench.run_definition(&whole);
-    assert_eq!(bench.owner(), "n1");
+    let Some(mounted) = Mounted::make() else { return };
+    let (bench, device, point) = (&mounted.bench, &mounted.device.0, &mounted.point);
     let shown = bench.ctl("n2", &["status", "testpkg1"]);
     let line = shown.lines().find(|line| line.starts_with("filesystem")).expect("its line").to_owned();
-    assert!(line.contains("none") && line.contains(&point), "{line}");
+    assert!(line.contains("none") && line.contains(point), "{line}");
 
     let watch = bench.watch();
-    let run = |node: &str, script: &str| bench.lab.run_in(node, &["/bin/sh", "-c", script], PATIENCE).unwrap();
-    assert_eq!(run("n1", &format!("echo by-n1 >{point}/file")).code, Some(0));
+    assert_eq!(mounted.run("n1", &format!("echo by-n1 >{point}/file")).code, Some(0));
     bench.ctl("n3", &["move", "testpkg1", "--to", "n2"]);
     assert_eq!(bench.owner(), "n2");
-    assert_eq!(run("n2", &format!("cat {point}/file")).stdout, "by-n1\n");
-    assert_eq!(run("n1", &format!("grep -c {} /proc/self/mountinfo", device.0)).stdout, "0\n");
+    assert_eq!(mounted.run("n2", &format!("cat {point}/file")).stdout, "by-n1\n");
+    assert_eq!(mounted.run("n1", &format!("grep -c {device} /proc/self/mountinfo")).stdout, "0\n");
     bench.ctl("n3", &["stop", "testpkg1", "--everywhere"]);
-    assert_eq!(run("n2", &format!("grep -c {} /proc/self/mountinfo", device.0)).stdout, "0\n");
-    assert!(pkgctl::host::block::is_free(Path::new(&device.0)).unwrap());
+    assert_eq!(mounted.run("n2", &format!("grep -c {device} /proc/self/mountinfo")).stdout, "0\n");
+    assert!(pkgctl::host::block::is_free(Path::new(device)).unwrap());
     bench.no_double_activity(watch);
+}
+
+#[test]
+fn a_new_keeper_that_waits_for_a_busy_mount_of_the_killed_one_is_named_in_status_until_it_is_free() {
+    let Some(mounted) = Mounted::make() else { return };
+    let (bench, point) = (&mounted.bench, &mounted.point);
+    let squatting = format!("cd {point} && (setsid sleep 1000 >/dev/null 2>&1 </dev/null & echo $!)");
+    let squatter = mounted.run("n1", &squatting).stdout.trim().to_owned();
+    bench.kill_role("n1", "keeper");
+    let warned = || {
+        let (_, said) = bench.try_ctl("n1", &["status"]);
+        said.lines().find(|line| line.contains("keeper is not ready yet")).map(str::to_owned)
+    };
+    bench.until("a status that names the mount and who keeps it", || {
+        warned().is_some_and(|line| line.contains(point) && line.contains(&squatter))
+    });
+    assert_eq!(mounted.run("n1", &format!("kill {squatter}")).code, Some(0));
+    bench.until("a keeper", || warned().is_none());
+    bench.whole();
 }

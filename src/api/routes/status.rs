@@ -172,6 +172,7 @@ fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<Strin
              (chronyc tracking, timedatectl)"
         )
     }));
+    all.extend(local.keeper_waits.iter().map(|what| format!("this node's keeper is not ready yet: {what}")));
     if local.keeper_version.is_none() {
         all.push("this node's keeper is not attached: it holds no lease and can own nothing".to_owned());
     }

@@ -6,6 +6,7 @@
 //! - `links`: datagrams. `agent_end`: the agent's connection. `leashes`: programs. `addresses`: the address worker.
 //! - `storages`: processes that mount and take.
 //! - `watchdog`: the machine's watchdog.
+//! - `waits`: what is said of a start that takes its time.
 //! - `lock`, `inits`: what one life leaves for the next to find.
 //! - [`command`]: `pkgctl keeper`. [`log`]: lines for people that never make the keeper wait.
 
@@ -21,6 +22,7 @@ pub mod log;
 mod start;
 mod storages;
 mod turn;
+mod waits;
 mod watchdog;
 
 use std::path::PathBuf;

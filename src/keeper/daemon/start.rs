@@ -18,6 +18,7 @@ use super::inits::Inits;
 use super::leashes::{Leashes, OWN_EXE};
 use super::storages::{self, Storages};
 use super::turn::{Daemon, Hands};
+use super::waits::Waits;
 use super::watchdog::Watchdog;
 use super::{KeeperError, Options, RUN_MODE, file, lock, system};
 use crate::config;
@@ -54,15 +55,17 @@ pub fn run(options: &Options) -> Result<(), KeeperError> {
     prctl::set_child_subreaper(true).map_err(system("become the reaper of its leashes"))?;
 
     let inits = Inits::open(&run_dir)?;
-    await_inits(&inits, &signals, &systemd)?;
-    let record = storages::clean(&run_dir, &signals, &systemd)?;
-    systemd.status("taking away what an earlier keeper left of addresses");
+    let waits = Waits::none(&systemd, options.places.keeper_waits());
+    await_inits(&inits, &signals, &waits)?;
+    let record = storages::clean(&run_dir, &signals, &waits)?;
+    waits.say("taking away what an earlier keeper left of addresses");
     let addresses = addresses(&run_dir, &clock, scheduling.is_fifo(), &signals)?;
     let fifo = scheduling.is_fifo() && trial(&signals)?;
     let word = if fifo { Scheduling::Fifo } else { Scheduling::BestEffort { refusal: String::new() } };
 
     // Not before: what is left of an earlier life must not be kept alive by petting.
     let watchdog = Watchdog::start(options.watchdog.clone(), as_keeper(scheduling.is_fifo()));
+    waits.over();
     let agent = AgentEnd::listen(&options.places.keeper_socket())?;
     let settings = Settings {
         nonce: random::nonce(),
@@ -135,7 +138,7 @@ fn raise_limit(resource: Resource) {
 
 /// Waits until nothing of an earlier life runs. They have been told to die by the kernel; one that cannot die yet is
 /// waited for, however long it takes: until then nobody may say that the node is clean.
-fn await_inits(inits: &Inits, signals: &SignalFd, systemd: &Systemd) -> Result<(), KeeperError> {
+fn await_inits(inits: &Inits, signals: &SignalFd, waits: &Waits<'_>) -> Result<(), KeeperError> {
     loop {
         let left = inits.left()?;
         if left.is_empty() {
@@ -143,7 +146,7 @@ fn await_inits(inits: &Inits, signals: &SignalFd, systemd: &Systemd) -> Result<(
         }
         let what = format!("{} namespaces with programs that have not ended", left.len());
         tracing::warn!("waiting for {what}");
-        systemd.status(&format!("waiting for {what}, left by an earlier keeper"));
+        waits.say(&format!("waiting for {what}, left by an earlier keeper"));
         for init in &left {
             // It may have ended meanwhile.
             let _ = init.kill();

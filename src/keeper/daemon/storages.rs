@@ -10,9 +10,9 @@ use nix::sys::signalfd::SignalFd;
 
 use super::inits::{Entry, Inits};
 use super::leashes::OWN_EXE;
+use super::waits::Waits;
 use super::{KeeperError, start};
 use crate::engine::BootTime;
-use crate::host::systemd::Systemd;
 use crate::keeper::core::StorageEvent;
 use crate::keeper::protocol::Place;
 use crate::keeper::storage::child::Child;
@@ -204,11 +204,11 @@ fn unrecorded(why: &std::io::Error) -> String {
 ///
 /// # Errors
 /// The record cannot be read, or the start was ended.
-pub fn clean(run_dir: &Path, signals: &SignalFd, systemd: &Systemd) -> Result<Record, KeeperError> {
+pub fn clean(run_dir: &Path, signals: &SignalFd, waits: &Waits<'_>) -> Result<Record, KeeperError> {
     let mut record = Record::open(run_dir).map_err(super::file("read the record of storage in", run_dir))?;
     for task in record.left() {
         let what = format!("{}, left by an earlier keeper", task.name());
-        systemd.status(&format!("unmounting or giving up {what}"));
+        waits.say(&format!("unmounting or giving up {what}"));
         let order = Order { act: Act::Undo, task, others: Others::default() };
         loop {
             let answer = undo(&order, signals, &what)?;
@@ -218,7 +218,7 @@ pub fn clean(run_dir: &Path, signals: &SignalFd, systemd: &Systemd) -> Result<Re
                 Err(why) => {
                     let text = format!("{what}: {why}");
                     tracing::error!("{text}; nothing starts on this node before that. It is tried again");
-                    systemd.status(&text);
+                    waits.say(&text);
                     start::wait(signals, signals, CLEAN_RETRY, &text)?;
                 }
             }
