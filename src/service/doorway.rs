@@ -6,10 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::Result;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
+use crate::api::failure::Refusal;
 use crate::net::http::{UnixDoor, serve_unix};
 
 /// The open socket.
@@ -22,7 +24,7 @@ impl Doorway {
     /// Opens the socket with nothing behind it yet.
     pub(super) fn open(path: PathBuf) -> Result<Self> {
         let door = UnixDoor::bind(path)?;
-        let behind = Arc::new(RwLock::new(Router::new()));
+        let behind = Arc::new(RwLock::new(Router::new().fallback(starting)));
         let current = behind.clone();
         let router = Router::new().fallback(move |request: Request| pass(current.clone(), request));
         Ok(Self { behind, serving: tokio::spawn(serve_unix(door, router)) })
@@ -38,6 +40,12 @@ impl Drop for Doorway {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+/// What is answered before anything lies behind it.
+async fn starting() -> Refusal {
+    let text = "this agent is starting; nothing was changed: try again in a moment";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text)
 }
 
 async fn pass(behind: Arc<RwLock<Router>>, request: Request) -> Response {

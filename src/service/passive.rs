@@ -19,7 +19,7 @@ use super::doorway::Doorway;
 use super::removal::{IDENTITY_DIR, Record};
 use crate::api::failure::Refusal;
 use crate::api::local::Local;
-use crate::api::routes::Body;
+use crate::api::routes::{Body, no_such_method};
 use crate::api::types::{InitRequest, JoinRequest, Joined, Progress, RemovedNode, Status};
 use crate::engine::command::{Entry, NewNode};
 use crate::engine::state::Cluster;
@@ -79,6 +79,7 @@ pub(super) async fn wait(
         .route("/v1/cluster/init", post(init))
         .route("/v1/cluster/join", post(join))
         .fallback(outside_any_cluster)
+        .method_not_allowed_fallback(no_such_method)
         .with_state(outside);
     doorway.lead_to(router);
     tracing::info!("{said}");

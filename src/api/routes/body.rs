@@ -1,10 +1,10 @@
-//! Requests as values: who asks, and JSON bodies with errors in our own form.
+//! Requests as values: who asks, and names, queries and bodies with errors in our own form.
 
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -31,6 +31,19 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
             None => "somebody unknown".to_owned(),
         };
         Ok(By(who))
+    }
+}
+
+/// The name in the path, decoded once.
+pub struct Called(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Called {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let bad = |why: String| Refusal::bad_request(format!("the address names nothing: {why}"));
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|e| bad(e.to_string()))?;
+        Ok(Self(params.iter().next().map(|(_, name)| name.to_owned()).unwrap_or_default()))
     }
 }
 

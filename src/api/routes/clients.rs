@@ -1,10 +1,10 @@
 //! Operators elsewhere: giving them a certificate, and making it void.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::body::{Body, By};
+use super::body::{Body, By, Called};
 use super::packages::change;
 use crate::api::door::{Door, DoorError};
 use crate::api::failure::Refusal;
@@ -16,7 +16,7 @@ use crate::net::identity::{Authority, IdentityError};
 /// `PUT /v1/cluster/clients/NAME`: the name goes into the log first, then the certificate is signed.
 pub async fn issue<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(asked): Body<ClientRequest>,
 ) -> Result<Json<ClientIssued>, Refusal> {
@@ -32,11 +32,7 @@ pub async fn issue<D: Door>(
 }
 
 /// `DELETE /v1/cluster/clients/NAME`.
-pub async fn revoke<D: Door>(
-    State(door): State<D>,
-    Path(given): Path<String>,
-    by: By,
-) -> Result<Json<Changed>, Refusal> {
+pub async fn revoke<D: Door>(State(door): State<D>, Called(given): Called, by: By) -> Result<Json<Changed>, Refusal> {
     change(&door, Command::RevokeOperator { name: name(&given)? }, by).await
 }
 

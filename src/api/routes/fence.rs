@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use futures::future::join_all;
 
-use super::body::{Body, By};
+use super::body::{Body, By, Called};
 use super::packages::change;
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
@@ -39,7 +39,7 @@ fn view(state: &ClusterState, id: NodeId, node: &NodeName) -> FenceView {
 /// `PUT /v1/fences/N`: checked against what the agent itself says it takes, on whichever member has it.
 pub async fn set<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(request): Body<FenceRequest>,
 ) -> Answer<FenceSet> {
@@ -79,13 +79,13 @@ fn understood(said: &FenceSaid) -> Result<Metadata, String> {
 }
 
 /// `DELETE /v1/fences/N`.
-pub async fn delete<D: Door>(State(door): State<D>, Path(given): Path<String>, by: By) -> Answer<Changed> {
+pub async fn delete<D: Door>(State(door): State<D>, Called(given): Called, by: By) -> Answer<Changed> {
     let (node, _) = named(&door, &given)?;
     change(&door, Command::DeleteFence { node }, by).await
 }
 
 /// `POST /v1/fences/N/test`: `monitor` and `status`, from every member that is there.
-pub async fn test<D: Door>(State(door): State<D>, Path(given): Path<String>) -> Answer<Vec<FenceTest>> {
+pub async fn test<D: Door>(State(door): State<D>, Called(given): Called) -> Answer<Vec<FenceTest>> {
     let (name, node) = named(&door, &given)?;
     has_device(&door, &name, node)?;
     let monitor = everywhere(&door, &FenceAsk::Run { node, verb: FenceVerb::Monitor }).await;
@@ -95,7 +95,7 @@ pub async fn test<D: Door>(State(door): State<D>, Path(given): Path<String>) -> 
 }
 
 /// `POST /v1/fences/N/on`: from the first member that has the agent.
-pub async fn on<D: Door>(State(door): State<D>, Path(given): Path<String>) -> Answer<FenceSaid> {
+pub async fn on<D: Door>(State(door): State<D>, Called(given): Called) -> Answer<FenceSaid> {
     let (name, node) = named(&door, &given)?;
     has_device(&door, &name, node)?;
     let mut said = FenceSaid::Absent;
@@ -111,7 +111,7 @@ pub async fn on<D: Door>(State(door): State<D>, Path(given): Path<String>) -> An
 /// `POST /v1/fences/N/order`: the leader carries it out.
 pub async fn order<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(order): Body<FenceOrder>,
 ) -> Answer<Changed> {
@@ -120,7 +120,7 @@ pub async fn order<D: Door>(
 }
 
 /// `POST /v1/fences/N/confirm`: the operator answers for the node being off.
-pub async fn confirm<D: Door>(State(door): State<D>, Path(given): Path<String>, by: By) -> Answer<Changed> {
+pub async fn confirm<D: Door>(State(door): State<D>, Called(given): Called, by: By) -> Answer<Changed> {
     let (node, _) = named(&door, &given)?;
     change(&door, Command::ConfirmFence { node }, by).await
 }

@@ -4,12 +4,12 @@ use std::io::SeekFrom;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use super::body::name;
+use super::body::{Asked, Called, name};
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
 use crate::engine::Rejected;
@@ -38,8 +38,8 @@ pub struct Window {
 /// Bytes of the log; the header `x-next-offset` says where the next answer begins.
 pub async fn log<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
-    Query(window): Query<Window>,
+    Called(given): Called,
+    Asked(window): Asked<Window>,
 ) -> Result<(HeaderMap, Vec<u8>), Refusal> {
     let package = name(&given)?;
     let path = door.log_file(&package);

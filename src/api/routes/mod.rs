@@ -62,12 +62,15 @@ pub fn routes<D: Door>(door: D) -> Router {
     closed(routes).with_state(door)
 }
 
+/// What a route answers to a method that it does not take.
+pub async fn no_such_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route does not take that method")
+}
+
 /// With an answer to everything that is no route, and a limit on bodies where a route has none of its own.
 fn closed<D: Door>(routes: Router<D>) -> Router<D> {
     routes
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route"))
-        .method_not_allowed_fallback(async || {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "this route does not take that method")
-        })
+        .method_not_allowed_fallback(no_such_method)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_MAX_BYTES))
 }

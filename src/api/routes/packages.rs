@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use super::body::{Body, By, name};
+use super::body::{Asked, Body, By, Called, name};
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
 use crate::api::types::{
@@ -42,7 +42,7 @@ pub(super) async fn change<D: Door>(door: &D, command: Command, by: By) -> Answe
 /// `PUT /v1/packages/P`.
 pub async fn define<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(request): Body<DefineRequest>,
 ) -> Answer<Changed> {
@@ -60,7 +60,7 @@ pub async fn define<D: Door>(
 }
 
 /// `GET /v1/packages/P`.
-pub async fn show<D: Door>(State(door): State<D>, Path(given): Path<String>) -> Answer<PackageDetail> {
+pub async fn show<D: Door>(State(door): State<D>, Called(given): Called) -> Answer<PackageDetail> {
     let package = name(&given)?;
     door.linearize().await?;
     let detail = door.read(|state| {
@@ -72,7 +72,7 @@ pub async fn show<D: Door>(State(door): State<D>, Path(given): Path<String>) -> 
 }
 
 /// `GET /v1/packages/P/owner`.
-pub async fn owner<D: Door>(State(door): State<D>, Path(given): Path<String>) -> Answer<Owner> {
+pub async fn owner<D: Door>(State(door): State<D>, Called(given): Called) -> Answer<Owner> {
     let package = name(&given)?;
     door.linearize().await?;
     let owner = door.read(|state| state.packages.get(&package).map(|entry| owner_of(state, entry)));
@@ -97,8 +97,8 @@ pub struct Deletion {
 /// `DELETE /v1/packages/P?revision=N`.
 pub async fn delete<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
-    Query(deletion): Query<Deletion>,
+    Called(given): Called,
+    Asked(deletion): Asked<Deletion>,
     by: By,
 ) -> Answer<Changed> {
     let command = Command::DeletePackage { package: name(&given)?, revision: LogIndex(deletion.revision) };
@@ -108,7 +108,7 @@ pub async fn delete<D: Door>(
 /// `POST /v1/packages/P/run`.
 pub async fn run<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(request): Body<NodeRequest>,
 ) -> Answer<Changed> {
@@ -118,7 +118,7 @@ pub async fn run<D: Door>(
 /// `POST /v1/packages/P/stop`.
 pub async fn stop<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(request): Body<StopRequest>,
 ) -> Answer<Stopped> {
@@ -145,7 +145,7 @@ fn withdrawn_by(state: &ClusterState, index: LogIndex) -> Option<NodeName> {
 /// `POST /v1/packages/P/clear`.
 pub async fn clear<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(request): Body<NodeRequest>,
 ) -> Answer<Changed> {
@@ -156,7 +156,7 @@ pub async fn clear<D: Door>(
 /// `POST /v1/packages/P/move`: one act, never a hidden ban.
 pub async fn switch<D: Door>(
     State(door): State<D>,
-    Path(given): Path<String>,
+    Called(given): Called,
     by: By,
     Body(request): Body<MoveRequest>,
 ) -> Answer<Moving> {

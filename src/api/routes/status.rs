@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 
+use super::body::Asked;
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
 use crate::api::local::Local;
@@ -197,7 +198,7 @@ pub struct Wait {
 }
 
 /// Waits until more than `after` has been applied here, or the time is up.
-pub async fn changes<D: Door>(State(door): State<D>, Query(wait): Query<Wait>) -> Result<Json<Progress>, Refusal> {
+pub async fn changes<D: Door>(State(door): State<D>, Asked(wait): Asked<Wait>) -> Result<Json<Progress>, Refusal> {
     let within = Duration::from_millis(wait.within_ms.min(WAIT_MAX_MS));
     Ok(Json(Progress { applied: door.applied_after(LogIndex(wait.after), within).await }))
 }

@@ -19,6 +19,7 @@ mod tests;
 pub use compare::Compare;
 pub use key::{BadKey, Key};
 pub use range::Range;
+pub use requests::REQUESTS_MAX_BYTES;
 pub use tree::{Item, Tree};
 pub use txn::{Change, Changed, Condition, Guard, Kept, Outcome, RequestId, Test, Txn, Unmet};
 pub use value::Value;
@@ -29,5 +30,8 @@ pub const VALUE_MAX_BYTES: usize = 128 << 10;
 pub const TXN_STEPS_MAX: usize = 256;
 /// Bytes of all keys and values of a transaction at most.
 pub const TXN_MAX_BYTES: usize = 192 << 10;
-/// Bytes of all keys and values of the tree at most: every member holds them in memory.
+/// Bytes counted for an item beside its key and its value: what the allocator and the tree's nodes take for it at worst,
+/// half empty ones included (`tests/kv_memory.rs` measures it).
+pub const ITEM_COST_BYTES: u64 = 256;
+/// Bytes of all items of the tree at most, each with its cost: every member holds them in memory.
 pub const TREE_MAX_BYTES: u64 = 256 << 20;

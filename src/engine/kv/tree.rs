@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::requests::Requests;
 use super::txn::{Change, Changed, Condition, Kept, Outcome, Test, Txn, Unmet};
-use super::{Key, Range, TREE_MAX_BYTES, TXN_MAX_BYTES, TXN_STEPS_MAX, VALUE_MAX_BYTES, Value, compare};
+use super::{
+    ITEM_COST_BYTES, Key, Range, TREE_MAX_BYTES, TXN_MAX_BYTES, TXN_STEPS_MAX, VALUE_MAX_BYTES, Value, compare,
+};
 use crate::engine::LogIndex;
 
 /// A key's value and history.
@@ -25,6 +27,7 @@ pub struct Item {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
     items: OrdMap<Key, Item>,
+    /// Of keys and values alone: it is in every snapshot, and the cost of an item is not.
     bytes: u64,
     requests: Requests,
 }
@@ -56,9 +59,14 @@ impl Tree {
         self.items.is_empty()
     }
 
-    /// Bytes of all keys and values.
+    /// Bytes that all items are counted as: their keys and values, and a cost for each.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes + ITEM_COST_BYTES * self.items.len() as u64
+    }
+
+    /// How many named requests are remembered.
+    pub fn requests_remembered(&self) -> usize {
+        self.requests.len()
     }
 
     /// What came of the request before, if it was carried out.
@@ -76,14 +84,14 @@ impl Tree {
         let changes = if unmet.is_none() { &txn.then } else { &txn.otherwise };
         // Only a full tree can refuse. Where it cannot get full nothing is kept to go back to: every node that a copy
         // shares would be copied when it is changed.
-        let before = (self.bytes + put_bytes > TREE_MAX_BYTES).then(|| self.clone());
+        let before = (self.bytes() + put_bytes > TREE_MAX_BYTES).then(|| self.clone());
         let mut touched = Vec::new();
         let changed: Vec<Changed> = changes.iter().map(|change| self.change(change, index, &mut touched)).collect();
-        if let Some(before) = before.filter(|before| self.bytes > TREE_MAX_BYTES && self.bytes > before.bytes) {
-            let bytes = std::mem::replace(self, before).bytes;
+        if let Some(before) = before.filter(|before| self.bytes() > TREE_MAX_BYTES && self.bytes() > before.bytes()) {
+            let bytes = std::mem::replace(self, before).bytes();
             return Err(format!(
-                "the tree would hold {bytes} bytes of keys and values; at most {TREE_MAX_BYTES} are taken. Nothing was \
-                 changed; `pkgctl kv unset` makes room"
+                "the tree would hold {bytes} bytes, {ITEM_COST_BYTES} beside key and value for each key; at most \
+                 {TREE_MAX_BYTES} are taken. Nothing was changed; `pkgctl kv unset` makes room"
             ));
         }
         let outcome = Outcome { unmet, changed, revision: index };
@@ -153,7 +161,7 @@ fn by_ref(bound: &Bound<String>) -> Bound<&str> {
     }
 }
 
-/// Checks a transaction by itself and says how many bytes it puts, in either case.
+/// Checks a transaction by itself and says by how many bytes it lets the tree grow at most, in either case.
 fn bounded(txn: &Txn) -> Result<u64, String> {
     let steps = txn.when.len() + txn.then.len() + txn.otherwise.len();
     if steps > TXN_STEPS_MAX {
@@ -174,5 +182,5 @@ fn bounded(txn: &Txn) -> Result<u64, String> {
     if bytes > TXN_MAX_BYTES as u64 {
         return Err(format!("the transaction puts {bytes} bytes; at most {TXN_MAX_BYTES} are taken at once"));
     }
-    Ok(bytes)
+    Ok(bytes + ITEM_COST_BYTES * steps as u64)
 }

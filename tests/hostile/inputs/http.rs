@@ -11,6 +11,7 @@ use std::time::Duration;
 use pkgctl::api::door::{Door, DoorError, TokenOffer};
 use pkgctl::api::local::Local;
 use pkgctl::api::routes::routes;
+use pkgctl::api::types::Failure;
 use pkgctl::engine::check::consistent;
 use pkgctl::engine::fence::call::{FenceAsk, FenceSaid};
 use pkgctl::engine::kv::Range;
@@ -172,7 +173,28 @@ pub fn run(bytes: &[u8]) -> bool {
     let status = said.strip_prefix(b"HTTP/1.1 ").or(said.strip_prefix(b"HTTP/1.0 "));
     let status = status.unwrap_or_else(|| panic!("not HTTP: {}", String::from_utf8_lossy(&said)));
     assert!(matches!(status.first(), Some(b'1'..=b'4')), "{}", String::from_utf8_lossy(&said));
+    if status.first() == Some(&b'4') {
+        refused_in_our_form(&said);
+    }
     status.first() == Some(&b'2')
+}
+
+/// A refusal says its code and its message as JSON; only what is no HTTP gets a bare status.
+fn refused_in_our_form(said: &[u8]) {
+    let text = String::from_utf8_lossy(said);
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let length = length.unwrap_or_else(|| panic!("a refusal is no stream: {text}"));
+    if length == 0 {
+        assert!(["400", "414", "431"].iter().any(|status| head[9..].starts_with(status)), "{text}");
+        return;
+    }
+    assert!(head.contains("content-type: application/json"), "{text}");
+    // None follows the head where only that was asked for.
+    if let Some(body) = body.get(..length) {
+        let failure: Failure = serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert!(!failure.code.is_empty() && !failure.message.is_empty(), "{text}");
+    }
 }
 
 const ROUTES: [(&str, &str); 19] = [
