@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use pkgctl::engine::event::Timeline;
+use pkgctl::engine::fallback::{Fallback, Former, Word};
 use pkgctl::engine::fence::{Awaiting, FenceAction, FenceDevice, TIMEOUT_DEFAULT};
 use pkgctl::engine::planner::{Agreement, Observations, plan};
 use pkgctl::engine::state::{Cluster, Desired, Eligibility, Node, Ownership, PackageEntry, Session, State, VoterLife};
@@ -80,6 +81,11 @@ impl Scenario {
             ["wall", ms] => self.seen.wall = WallMillis(ms.parse().unwrap()),
             ["package", name, desired, "on", nodes @ ..] => self.package(name, desired, nodes),
             ["owner", package, name, "token", token] => self.owner(package, name, token.parse().unwrap()),
+            ["former", name, "id", id, rest @ ..] => self.former(name, id.parse().unwrap(), rest == ["off"]),
+            ["nobody-else-is-on"] => {
+                let word = Word { at: WallMillis(0), how: "said".into() };
+                self.state.fallback.as_mut().expect("no former line").unlisted = Some(word);
+            }
             ["me", name] => self.seen.me = Some(self.id(name)),
             ["fence-device", name, action] => self.fence_device(name, action),
             ["unenforced", package] => {
@@ -115,6 +121,20 @@ impl Scenario {
             ["out", package, name, why @ ..] => self.out(package, name, why),
             _ => panic!("not a scenario line: {line}"),
         }
+    }
+
+    fn former(&mut self, name: &str, id: u64, off: bool) {
+        let fallback = self.state.fallback.get_or_insert_with(|| Fallback {
+            from: ClusterId(9),
+            begun: LogIndex(1),
+            since: WallMillis(0),
+            by: "root@n1".into(),
+            formers: BTreeMap::new(),
+            unlisted: None,
+        });
+        let off = off.then(|| Word { at: WallMillis(0), how: "said".into() });
+        let (name, address) = (NodeName::new(name).unwrap(), format!("10.0.0.{id}:7420").parse().unwrap());
+        fallback.formers.insert(NodeId(id), Former { name, address, off });
     }
 
     fn node(&mut self, name: &str, id: u64, rest: &[&str]) {

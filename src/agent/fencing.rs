@@ -243,7 +243,7 @@ impl<P: Platform> Fencer<P> {
     }
 
     fn device(&self, node: NodeId) -> Option<(NodeName, FenceDevice)> {
-        self.consensus.read(|s| Some((s.nodes.get(&node)?.name.clone(), s.fence_devices.get(&node)?.clone())))
+        self.consensus.read(|s| Some((s.member_or_former(node)?.clone(), s.fence_devices.get(&node)?.clone())))
     }
 
     fn name(&self, node: NodeId) -> String {

@@ -71,6 +71,10 @@ impl From<Rejected> for Refusal {
             Rejected::ClusterExists
             | Rejected::NoCluster
             | Rejected::OperatorRevoked { .. }
+            | Rejected::AwaitsFormers { .. }
+            | Rejected::NotAlone
+            | Rejected::FormersLeft { .. }
+            | Rejected::FormerNode { .. }
             | Rejected::TokenUnknown
             | Rejected::TokenExpired
             | Rejected::NameTaken { .. }

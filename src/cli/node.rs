@@ -34,7 +34,9 @@ pub async fn node(client: &Client, out: &Out, verb: &args::Node) -> Result<(), F
 fn gone(view: &PackageView, from: &NodeName) -> Verdict {
     match view.state {
         StateWord::Halted => Verdict::Reached(format!("package '{}' is {}", view.name, view.headline())),
-        StateWord::Held => Verdict::Missed(format!("package '{}' is {}", view.name, view.headline())),
+        StateWord::Held | StateWord::Awaiting => {
+            Verdict::Missed(format!("package '{}' is {}", view.name, view.headline()))
+        }
         StateWord::Running if view.owner.as_ref() != Some(from) => {
             let owner = view.owner.as_ref().map(ToString::to_string).unwrap_or_default();
             Verdict::Reached(format!("package '{}' runs on {owner}", view.name))

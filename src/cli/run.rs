@@ -30,6 +30,11 @@ pub fn running(view: &PackageView) -> Verdict {
     let token = view.token.map(|t| t.to_string()).unwrap_or_default();
     match view.state {
         StateWord::Running => Verdict::Reached(format!("package '{}' runs on {owner} (token {token})", view.name)),
+        StateWord::Awaiting => Verdict::Missed(format!(
+            "package '{}' is {}. It starts by itself once that is done",
+            view.name,
+            view.headline()
+        )),
         StateWord::Halted | StateWord::Held => Verdict::Missed(format!(
             "package '{}' is {}; `pkgctl logs {}` on the node shows why, `pkgctl run {}` tries again",
             view.name,

@@ -43,7 +43,7 @@ fn verdict(view: &PackageView, scope: &StopScope, stopped: &Stopped) -> Verdict 
         (StopScope::Everywhere, ..) if view.desired == Desired::Running => {
             Verdict::Missed(format!("package '{name}' was run again by a later change; it is {}", view.headline()))
         }
-        (StopScope::Owner | StopScope::Node(_), _, StateWord::Halted) => {
+        (StopScope::Owner | StopScope::Node(_), _, StateWord::Halted | StateWord::Awaiting) => {
             Verdict::Reached(format!("package '{name}' is stopped and runs nowhere: {}; {again}", view.reason))
         }
         (StopScope::Owner | StopScope::Node(_), Some(node), StateWord::Running) => elsewhere(view, node, stopped.index),

@@ -40,7 +40,9 @@ fn verdict(view: &PackageView, moving: &Moving) -> Verdict {
                 "package '{name}' did not come up on {to} or is there no more; it runs on {owner} ({reason})"
             ))
         }
-        StateWord::Halted | StateWord::Held => Verdict::Missed(format!("package '{name}' is {}", view.headline())),
+        StateWord::Halted | StateWord::Held | StateWord::Awaiting => {
+            Verdict::Missed(format!("package '{name}' is {}", view.headline()))
+        }
         StateWord::Starting | StateWord::Stopping | StateWord::Moving | StateWord::FailingOver => Verdict::Wait,
     }
 }

@@ -302,6 +302,11 @@ pub enum Command {
         /// Which node.
         node: NodeName,
     },
+    /// An operator has made sure that no machine beyond the former members known here acts for the cluster that this one went
+    /// on from, and answers for it.
+    ConfirmUnlisted,
+    /// An operator says that the old cluster will not come back: nothing is left to be said about it.
+    SayWhole,
     /// Lets an operator in who proves this name by a certificate.
     AdmitOperator {
         /// The name that the certificate says.
@@ -530,6 +535,31 @@ pub enum Rejected {
         package: PackageName,
         /// The node's name.
         node: String,
+    },
+    /// Nobody knows whether somebody acts for it under the cluster that this one went on from.
+    #[error("package '{package}' is given to nobody yet: {why}")]
+    AwaitsFormers {
+        /// The package.
+        package: PackageName,
+        /// Who is not known to be off, and what to do.
+        why: String,
+    },
+    /// Nobody went on alone.
+    #[error("this cluster did not go on from another one, or is whole again; nothing was changed")]
+    NotAlone,
+    /// Somebody may still act under the old cluster.
+    #[error("it cannot be said that the old cluster is gone: {why}. Nothing was changed")]
+    FormersLeft {
+        /// Who is not known to be off, and what to do.
+        why: String,
+    },
+    /// A former member of that name may still act under the old cluster.
+    #[error(
+        "{name} was a member of the cluster that this one went on from and is not known to be off there. Have it leave that          (`pkgctl cluster leave` on it), say so by `pkgctl fence confirm {name}` here, then join it"
+    )]
+    FormerNode {
+        /// The name.
+        name: NodeName,
     },
     /// Packages wait until it is fenced.
     #[error(

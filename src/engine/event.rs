@@ -25,7 +25,8 @@ pub struct Event {
     pub node: Option<NodeName>,
     /// What kind of thing, one word for machines. Cluster: `created`, `token`, `joined`, `voters`, `voter_up`,
     /// `session`, `expired`, `lease_set`, `watchdog`,
-    /// `fence_set`, `fence_deleted`, `fence_ordered`, `fencing`, `fenced`, `fence_failed`, `fence_confirmed`. Package: `defined`, `deleted`, `run`, `stopped`, `cleared`, `assigned`,
+    /// `fence_set`, `fence_deleted`, `fence_ordered`, `fencing`, `fenced`, `fence_failed`, `fence_confirmed`,
+    /// `standalone`, `whole`. Package: `defined`, `deleted`, `run`, `stopped`, `cleared`, `assigned`,
     /// `taken_over`, `unowned`, `moving`, `moved`, `released`, `failed`. Its owner's word: `starting`, `running`,
     /// `stopping`, `held`, and `report` when the phase is the same as before.
     pub what: String,

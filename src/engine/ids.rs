@@ -58,6 +58,13 @@ pub struct Nonce(pub u64);
 #[serde(into = "String", try_from = "String")]
 pub struct ClusterId(pub u64);
 
+impl ClusterId {
+    /// The exclusive or of its bytes: all that a reservation key has room for.
+    pub fn folded(self) -> u8 {
+        self.0.to_be_bytes().into_iter().fold(0, |folded, byte| folded ^ byte)
+    }
+}
+
 impl From<ClusterId> for String {
     fn from(id: ClusterId) -> Self {
         id.to_string()

@@ -7,6 +7,7 @@
 //! - [`view`]: a package as an operator sees it.
 //! - [`lease`]: the three machines of a lease (holder, promiser, collector) and their messages.
 //! - [`fence`]: nodes that are switched off from outside, and who waits for it.
+//! - [`fallback`]: a node of a minority that goes on alone.
 //! - [`kv`]: the key/value tree beside the packages.
 //! - [`operator`]: who uses the API from elsewhere.
 //! - [`event`]: what happened and why, as data.
@@ -17,6 +18,7 @@ pub mod check;
 pub mod codec;
 pub mod command;
 pub mod event;
+pub mod fallback;
 pub mod fence;
 pub mod frame;
 pub mod ids;

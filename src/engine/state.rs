@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
+use super::fallback::Fallback;
 use super::fence::{Awaiting, FenceDevice, Fencing};
 use super::kv::Tree;
 use super::operator::{ClientName, Operator};
@@ -67,6 +68,9 @@ pub struct State {
     pub sessions: BTreeMap<SessionId, Session>,
     /// Packages by name.
     pub packages: BTreeMap<PackageName, PackageEntry>,
+    /// That this cluster went on from a minority of another one, until it is whole.
+    #[serde(default)]
+    pub fallback: Option<Fallback>,
     /// Who was ever given a certificate to use the API from elsewhere.
     #[serde(default)]
     pub operators: BTreeMap<ClientName, Operator>,
@@ -80,7 +84,7 @@ pub struct State {
 impl State {
     /// A node's name, or its number when it is no member (any more).
     pub fn name_of(&self, node: NodeId) -> String {
-        self.nodes.get(&node).map_or_else(|| format!("node {node}"), |n| n.name.to_string())
+        self.member_or_former(node).map_or_else(|| format!("node {node}"), ToString::to_string)
     }
 
     /// Whether a node that shows this cluster's certificate is to be let in: a member, or one that joined further on in

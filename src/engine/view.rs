@@ -25,6 +25,8 @@ pub enum StateWord {
     FailingOver,
     /// A stop failed; the owner holds on to it.
     Held,
+    /// It should run, and is given to nobody before somebody else is known to be off.
+    Awaiting,
 }
 
 impl StateWord {
@@ -38,6 +40,7 @@ impl StateWord {
             StateWord::Moving => "moving",
             StateWord::FailingOver => "failing over",
             StateWord::Held => "held",
+            StateWord::Awaiting => "awaiting",
         }
     }
 }
@@ -155,6 +158,10 @@ fn barred(entry: &PackageEntry, name: &NodeName) -> Option<String> {
 fn unowned(state: &State, entry: &PackageEntry) -> Condition {
     let unowned = entry.unowned.as_ref();
     let since = unowned.map(|cause| cause.since);
+    let alone = state.fallback.as_ref().filter(|_| entry.desired == Desired::Running);
+    if let Some((fallback, waits)) = alone.and_then(|fallback| Some((fallback, fallback.wait()?))) {
+        return (StateWord::Awaiting, since.max(Some(fallback.since)), waits);
+    }
     let waits = state.fence_wait(&entry.definition.name).filter(|_| entry.desired == Desired::Running);
     if let Some(waits) = waits {
         return (StateWord::FailingOver, since, waits);

@@ -55,6 +55,7 @@ pub(super) fn add_node(step: &mut Step, node: &NewNode, token: &str, request: No
         return Err(Rejected::TokenExpired);
     }
     addresses_differ(node)?;
+    super::fallback::check_no_former(step, &node.name)?;
     is_new(step, node)?;
     let id = NodeId(step.index.0);
     step.state.join_tokens.remove(token);

@@ -3,12 +3,13 @@
 
 use super::step::{Line, Step, clip};
 use crate::engine::fence::{Awaiting, FenceAction, FenceDevice, FenceOutcome};
+use crate::engine::state::Session;
 use crate::engine::{LogIndex, NodeId, Rejected, Reply, SessionId};
 use crate::package::{NodeName, PackageName};
 
 /// Stores or replaces a node's device. Whether its agent takes its options is the proposer's to know.
 pub(super) fn set(step: &mut Step, node: &NodeName, device: &FenceDevice) -> Result<Reply, Rejected> {
-    let id = step.named(node)?;
+    let id = step.to_fence(node)?;
     let problems = device.problems();
     if !problems.is_empty() {
         return Err(Rejected::Invalid(problems.join("\n")));
@@ -24,7 +25,7 @@ pub(super) fn set(step: &mut Step, node: &NodeName, device: &FenceDevice) -> Res
 
 /// Forgets a node's device. Whoever waits for its fencing goes on waiting, for the node itself or a confirmation.
 pub(super) fn delete(step: &mut Step, node: &NodeName) -> Result<Reply, Rejected> {
-    let id = step.named(node)?;
+    let id = step.to_fence(node)?;
     if step.state.fence_devices.remove(&id).is_none() {
         return Ok(Reply::Already);
     }
@@ -35,11 +36,14 @@ pub(super) fn delete(step: &mut Step, node: &NodeName) -> Result<Reply, Rejected
 
 /// An operator orders a node to be fenced. One that lives is ended only by force.
 pub(super) fn order(step: &mut Step, node: &NodeName, action: FenceAction, force: bool) -> Result<Reply, Rejected> {
-    let id = step.named(node)?;
+    let id = step.to_fence(node)?;
     if !step.state.fence_devices.contains_key(&id) {
         return Err(Rejected::NoFenceDevice { node: node.clone() });
     }
-    if !force && step.state.sessions.values().any(|session| session.node == id) {
+    super::fallback::check_order(step, id, action)?;
+    // By its name: the machine of a former member may be a member again.
+    let lives = |session: &Session| step.name(session.node).as_ref() == Some(node);
+    if !force && step.state.sessions.values().any(lives) {
         return Err(Rejected::FenceLives { node: node.clone() });
     }
     let fencing = step.state.fencing.entry(id).or_default();
@@ -51,7 +55,7 @@ pub(super) fn order(step: &mut Step, node: &NodeName, action: FenceAction, force
 
 /// An attempt begins: only now, with a majority's word, may anybody run the agent. `after` is the attempt that it follows.
 pub(super) fn begin(step: &mut Step, node: NodeId, after: LogIndex, why: &str) -> Result<Reply, Rejected> {
-    let name = step.member(node)?;
+    let name = step.fenced_name(node)?;
     if !step.state.to_be_fenced().contains(&node) {
         return Err(Rejected::Invalid(format!("nothing waits until {name} is fenced")));
     }
@@ -73,7 +77,7 @@ pub(super) fn begin(step: &mut Step, node: NodeId, after: LogIndex, why: &str) -
 
 /// An attempt has ended. Success proves the end of every session that is older than the attempt.
 pub(super) fn end(step: &mut Step, node: NodeId, begun: LogIndex, outcome: &FenceOutcome) -> Result<Reply, Rejected> {
-    let name = step.member(node)?;
+    let name = step.fenced_name(node)?;
     let since = step.wall;
     let current = step.state.fencing.get_mut(&node).filter(|fencing| fencing.begun == begun && fencing.under_way);
     let fencing = current.ok_or_else(|| Rejected::Invalid(format!("that attempt to fence {name} is over")))?;
@@ -95,6 +99,7 @@ pub(super) fn end(step: &mut Step, node: NodeId, begun: LogIndex, outcome: &Fenc
             step.state.fenced.insert(node, begun);
             let why = format!("{name} was fenced ({}) by {}", action.word(), step.state.name_of(*by));
             step.record(Line::new("fenced", why.clone()).node(Some(name)));
+            super::fallback::fenced(step, node, *action, &why);
             end_waits(step, node, SessionId(begun.0), &why);
         }
     }
@@ -103,7 +108,10 @@ pub(super) fn end(step: &mut Step, node: NodeId, begun: LogIndex, outcome: &Fenc
 
 /// An operator has made sure that a node is off.
 pub(super) fn confirm(step: &mut Step, node: &NodeName) -> Result<Reply, Rejected> {
-    let id = step.named(node)?;
+    let id = step.to_fence(node)?;
+    if super::fallback::confirm(step, node) {
+        return Ok(Reply::Done);
+    }
     if step.state.waiting_for(id).is_empty() {
         return Err(Rejected::NobodyWaits { node: node.clone() });
     }

@@ -5,10 +5,12 @@
 //!
 //! - `step`: one entry being applied: its stamps, its facts for the keepers, its lines in the ledger.
 //! - `cluster`: the cluster, its nodes, join tokens. `session`: voters' lives and sessions. `expire`: rule 12.
+//! - `fallback`: what is known of the others by a node that went on alone.
 //! - `kv`: the key/value tree. `operator`: who may come in from elsewhere. `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
 
 mod cluster;
 mod expire;
+mod fallback;
 mod fence;
 mod kv;
 mod node;
@@ -25,6 +27,7 @@ pub(super) mod tests;
 use std::collections::BTreeSet;
 
 use self::step::Step;
+pub(super) use self::step::{append, clip};
 use super::command::Entry;
 use super::kv::Key;
 use super::lease::{Fact, Rules};
@@ -109,6 +112,8 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::BeginFence { node, after, why } => fence::begin(step, *node, *after, why),
         Command::EndFence { node, begun, outcome } => fence::end(step, *node, *begun, outcome),
         Command::ConfirmFence { node } => fence::confirm(step, node),
+        Command::ConfirmUnlisted => fallback::confirm_unlisted(step),
+        Command::SayWhole => fallback::say_whole(step),
         Command::SayWatchdog { node, watchdog } => node::say_watchdog(step, *node, watchdog.as_ref()),
         Command::SayHttp { node, address } => node::say_http(step, *node, *address),
         Command::AddLeaseSet { members, after } => set::add(step, members, *after),

@@ -97,10 +97,14 @@ impl<'a> Step<'a> {
         self.name(node).ok_or_else(|| Rejected::NoSuchNode { node: node.to_string() })
     }
 
-    /// The node of a name.
-    pub fn named(&self, name: &NodeName) -> Result<NodeId, Rejected> {
-        let found = self.state.nodes.iter().find(|(_, node)| node.name == *name);
-        found.map(|(id, _)| *id).ok_or_else(|| Rejected::NoSuchNode { node: name.to_string() })
+    /// The node of a name that fencing is about: a member, or a former one.
+    pub fn to_fence(&self, name: &NodeName) -> Result<NodeId, Rejected> {
+        self.state.to_fence(name).ok_or_else(|| Rejected::NoSuchNode { node: name.to_string() })
+    }
+
+    /// The name of a node that fencing is about.
+    pub fn fenced_name(&self, node: NodeId) -> Result<NodeName, Rejected> {
+        self.state.member_or_former(node).cloned().ok_or_else(|| Rejected::NoSuchNode { node: node.to_string() })
     }
 
     pub fn package(&self, package: &PackageName) -> Result<&PackageEntry, Rejected> {
@@ -122,6 +126,10 @@ impl<'a> Step<'a> {
         let entry = self.package(package)?;
         let name = self.member(node)?;
         let refuse = |why: String| Rejected::NotEligible { package: package.clone(), node: name.clone(), why };
+        // Rule 19: nobody is given anything before everybody else is known to be off.
+        if let Some(why) = self.state.fallback_wait() {
+            return Err(Rejected::AwaitsFormers { package: package.clone(), why });
+        }
         match entry.desired {
             Desired::Running => {}
             Desired::Halted => return Err(refuse("the package is halted".to_owned())),
@@ -183,7 +191,8 @@ pub(super) fn record_voters(state: &mut State, index: LogIndex, voters: &BTreeSe
     append(state, event);
 }
 
-fn append(state: &mut State, event: Event) {
+/// Adds a line to the ledger, within its bounds.
+pub(in crate::engine) fn append(state: &mut State, event: Event) {
     state.events.push_back(event);
     while state.events.len() > LEDGER_MAX {
         let oldest = oldest_of_the_most(&state.events);
@@ -204,7 +213,7 @@ fn oldest_of_the_most(events: &VecDeque<Event>) -> usize {
 }
 
 /// Cuts a text to [`TEXT_MAX_BYTES`] at a character, so that no entry can bloat the state.
-pub(super) fn clip(text: &str) -> String {
+pub(in crate::engine) fn clip(text: &str) -> String {
     if text.len() <= TEXT_MAX_BYTES {
         return text.to_owned();
     }

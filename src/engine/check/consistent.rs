@@ -20,6 +20,7 @@ pub fn consistent(state: &State) -> Check {
     voters(state)?;
     state.packages.iter().try_for_each(|(name, entry)| package(state, name, entry))?;
     fencing(state)?;
+    fallback(state)?;
     ledger(state)
 }
 
@@ -101,9 +102,18 @@ fn fencing(state: &State) -> Check {
     }
     let named = state.fence_devices.keys().chain(state.fencing.keys()).chain(state.fenced.keys());
     for node in named {
-        must(state.nodes.contains_key(node), || format!("the stranger {node} can be fenced"))?;
+        must(state.member_or_former(*node).is_some(), || format!("the stranger {node} can be fenced"))?;
     }
     Ok(())
+}
+
+/// Rule 19: while somebody may act under the old cluster, nobody owns anything here.
+fn fallback(state: &State) -> Check {
+    let owned = state.packages.iter().find(|(_, entry)| entry.owner.is_some());
+    let early = owned.filter(|_| state.fallback_wait().is_some());
+    must(early.is_none(), || {
+        format!("{:?} is owned before the old cluster is known to be off", early.map(|(name, _)| name))
+    })
 }
 
 fn ledger(state: &State) -> Check {

@@ -173,6 +173,8 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::BeginFence { .. }
         | Command::EndFence { .. }
         | Command::ConfirmFence { .. }
+        | Command::ConfirmUnlisted
+        | Command::SayWhole
         | Command::Kv(_)
         | Command::SayWatchdog { .. }
         | Command::SayHttp { .. }) => write!(f, "{other:?}"),

@@ -27,7 +27,7 @@ pub(super) fn expire_silent(state: &State, seen: &Observations, plan: &mut Plan)
 }
 
 fn takeovers(state: &State, seen: &Observations, session: SessionId, from: &str) -> Vec<Takeover> {
-    let owned = state.packages.iter().filter(|(_, entry)| wanted(entry));
+    let owned = state.packages.iter().filter(|(_, entry)| wanted(entry) && state.fallback_wait().is_none());
     owned
         .filter_map(|(name, entry)| {
             let owner = entry.owner.as_ref().filter(|o| o.session == session)?;
@@ -57,7 +57,7 @@ fn best(state: &State, seen: &Observations, entry: &PackageEntry) -> Option<Cand
 pub(super) fn assign_unowned(state: &State, seen: &Observations, plan: &mut Plan) {
     let unowned = state.packages.iter().filter(|(_, entry)| wanted(entry) && entry.owner.is_none());
     for (name, entry) in unowned {
-        if let Some(why) = state.fence_wait(name) {
+        if let Some(why) = state.fallback_wait().or_else(|| state.fence_wait(name)) {
             plan.notes.push(Note { package: name.clone(), why });
             continue;
         }

@@ -70,7 +70,7 @@ impl Key {
         if token > TOKEN_MAX {
             return Err(TokenTooLarge { token });
         }
-        let folded = u64::from(fold(cluster));
+        let folded = u64::from(cluster.folded());
         let node = node.0 & 0xFF;
         Ok(Self(u64::from(TAG) << TAG_SHIFT | folded << CLUSTER_SHIFT | node << NODE_SHIFT | token.0))
     }
@@ -102,10 +102,6 @@ impl Key {
         let (own, other) = (self.meaning()?, other.meaning()?);
         (own.cluster == other.cluster).then_some(other.token)
     }
-}
-
-fn fold(cluster: ClusterId) -> u8 {
-    cluster.0.to_be_bytes().into_iter().fold(0, |folded, byte| folded ^ byte)
 }
 
 impl fmt::Display for Key {

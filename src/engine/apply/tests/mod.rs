@@ -1,6 +1,7 @@
 //! Tests of `apply`, a file per group of commands, over one small cluster whose log they write.
 
 mod cluster;
+mod fallback;
 mod fence;
 mod kv;
 mod lease;
@@ -23,6 +24,8 @@ use crate::engine::{
 use crate::package::{
     IpResource, Kind, Millis, NodeName, Package, PackageName, ProgramResource, Resource, ResourceName,
 };
+
+pub(in crate::engine) use fallback::alone;
 
 /// Three nodes up, one lease set of all of them, a session each, one package defined.
 pub(in crate::engine) struct Log {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::fallback::gone_alone;
 use super::*;
 use crate::engine::fence::{FenceAction, FenceDevice, FenceOutcome};
 use crate::engine::kv::{self, Change, Compare, Condition, Guard, Key, RequestId, Test, Txn};
@@ -70,6 +71,7 @@ fn fencing() -> impl Strategy<Value = Command> {
             },
         }),
         a_node().prop_map(|node| Command::ConfirmFence { node }),
+        prop_oneof![Just(Command::ConfirmUnlisted), Just(Command::SayWhole)],
     ]
 }
 
@@ -201,9 +203,10 @@ proptest! {
 
     #[test]
     fn arbitrary_commands_never_panic_and_equal_logs_give_equal_states(
-        commands in prop::collection::vec(command(), 1..60)
+        commands in prop::collection::vec(command(), 1..60), alone in any::<bool>()
     ) {
-        let (mut one, mut two) = (busy(), busy());
+        let start = || if alone { gone_alone(&busy()) } else { busy() };
+        let (mut one, mut two) = (start(), start());
         for command in commands {
             // `Log::apply` checks that a refusal changes nothing.
             let before = one.state.clone();
