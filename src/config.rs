@@ -248,6 +248,11 @@ impl Places {
         self.root.join("etc/pkgctl/agent.toml")
     }
 
+    /// The secret by which nodes may be introduced to each other.
+    pub fn secret_file(&self) -> PathBuf {
+        self.root.join("etc/pkgctl/secret")
+    }
+
     /// A package's file, where `init` looks after the working directory.
     pub fn package_file(&self, package: &PackageName) -> PathBuf {
         self.root.join("etc/pkgctl/packages").join(format!("{package}.toml"))
@@ -388,6 +393,7 @@ mod tests {
             [
                 places.config_file(),
                 places.package_file(&package),
+                places.secret_file(),
                 places.state_dir(),
                 places.run_dir(),
                 places.api_socket(),
@@ -399,7 +405,7 @@ mod tests {
         let usual = all(&Places::under(None));
         assert_eq!(usual[0], Path::new("/etc/pkgctl/agent.toml"));
         assert_eq!(usual[1], Path::new("/etc/pkgctl/packages/web.toml"));
-        assert_eq!(usual[7], Path::new("/var/log/pkgctl/packages/web.log"));
+        assert_eq!(usual[8], Path::new("/var/log/pkgctl/packages/web.log"));
         let moved = all(&Places::under(Some(Path::new("/tmp/n1"))));
         for (usual, moved) in usual.iter().zip(&moved) {
             assert_eq!(moved, &Path::new("/tmp/n1").join(usual.strip_prefix("/").unwrap()));

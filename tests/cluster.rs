@@ -11,6 +11,8 @@ mod fencing;
 mod filesystem;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/introduction.rs"]
+mod introduction;
 #[path = "cluster/kv.rs"]
 mod kv;
 #[path = "cluster/kv_verbs.rs"]

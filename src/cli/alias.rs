@@ -16,7 +16,10 @@ const VERBS: &[Spelling] = &[
     ("raft-status", &["raft", "status"]),
     ("raft-step-down", &["raft", "step-down"]),
     ("raft-start-election", &["raft", "start-election"]),
-    ("raft-remove", &["cluster", "remove"]),
+    ("raft-add", &["raft", "add"]),
+    ("raft-remove", &["raft", "remove"]),
+    ("add-member", &["raft", "add"]),
+    ("del-member", &["raft", "remove"]),
     ("kvget", &["kv", "get"]),
     ("kvput", &["kv", "set"]),
     ("kvremove", &["kv", "unset"]),
@@ -31,7 +34,8 @@ const LITE_RAFT_CLIENT: &[Spelling] = &[
     ("unset", &["kv", "unset"]),
     ("list", &["kv", "list"]),
     ("if", &["kv", "if"]),
-    ("del-member", &["cluster", "remove"]),
+    ("add-member", &["raft", "add"]),
+    ("del-member", &["raft", "remove"]),
     ("status", &["raft", "status"]),
 ];
 

@@ -50,7 +50,7 @@ Examples:
   pkgctl stop testpkg1 --everywhere
 
 Exit codes: 0 done, 1 another outcome, 2 bad input, 3 nobody answers, 4 refused,
-5 still under way, 6 outcome unknown.";
+5 still under way, 6 outcome unknown, 7 first do by hand what is printed.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -211,10 +211,12 @@ pub struct Logs {
 pub enum Cluster {
     /// Make a new cluster of this node alone
     Init(ClusterInit),
-    /// Join the cluster whose member printed this token
+    /// Join the cluster whose member printed this token, or is at this address and shares this node's secret
     Join(ClusterJoin),
     /// Print a token with which one node can join within an hour
     Token,
+    /// Make the secret by which nodes know each other, to be copied to every node; or show which one is there
+    Secret(ClusterSecret),
     /// Give up a node that is down for good; it can come back as a new node
     Remove(ClusterRemove),
     /// Make a certificate for an operator, so that pkgctl works from machines that are no members
@@ -225,6 +227,14 @@ pub enum Cluster {
     Revoke(ClusterRevoke),
     /// Show the cluster and its members
     Status,
+}
+
+/// `pkgctl cluster secret`.
+#[derive(Debug, Parser)]
+pub struct ClusterSecret {
+    /// Make another one, which voids the one that is there
+    #[arg(long)]
+    pub renew: bool,
 }
 
 /// `pkgctl cluster remove`.
@@ -289,7 +299,9 @@ impl From<ProfileArg> for Profile {
 /// `pkgctl cluster join`.
 #[derive(Debug, Parser)]
 pub struct ClusterJoin {
-    /// What `pkgctl cluster token` printed on a member
+    /// What `pkgctl cluster token` printed on a member; or, with the same secret on both, a member's address, of its
+    /// cluster port or of its plain HTTP
+    #[arg(value_name = "TOKEN|HOST[:PORT]")]
     pub token: String,
     /// Do not wait until this node votes
     #[arg(long)]
@@ -403,6 +415,10 @@ pub struct FenceEnd {
 const RAFT_EXAMPLES: &str = "\
 Examples:
   pkgctl raft status              terms, indexes, and how far each member is
+  pkgctl raft add n1 10.0.0.1     on n1, in no cluster: makes one of n1 alone
+  pkgctl raft add n2 10.0.0.2     on a member: takes n2 in, which has the same
+                                  secret (pkgctl cluster secret) and waits
+  pkgctl raft remove n2           gives n2 up, which is down
   pkgctl raft step-down           the leader hands over to the best placed voter
   pkgctl raft step-down --to n2
   pkgctl raft start-election      this node is to lead";
@@ -412,10 +428,30 @@ Examples:
 pub enum Raft {
     /// Show this node's role, term and indexes, and every member as the leader sees it
     Status,
+    /// On a node in no cluster: make one of it. On a member: take a node in that has the same secret
+    Add(RaftAdd),
+    /// Give up a node that is down for good; it can come back as a new node
+    Remove(ClusterRemove),
     /// Have the leader, whoever that is, hand leadership over
     StepDown(StepDown),
     /// Have this node lead: a leader that lives hands over to it, without one it stands for election
     StartElection,
+}
+
+/// `pkgctl raft add`.
+#[derive(Debug, Parser)]
+pub struct RaftAdd {
+    /// The node's name
+    pub node: NodeName,
+    /// Its address, with the cluster's port or the default one [default: what its name resolves to]
+    #[arg(value_name = "HOST[:PORT]")]
+    pub address: Option<String>,
+    /// The new cluster's name, for people
+    #[arg(long, value_name = "NAME", default_value = "cluster")]
+    pub cluster: String,
+    /// The new cluster's timing
+    #[arg(long, value_enum, default_value_t = ProfileArg::Default)]
+    pub profile: ProfileArg,
 }
 
 /// `pkgctl raft step-down`.

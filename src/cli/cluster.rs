@@ -1,4 +1,4 @@
-//! `pkgctl cluster init|join|token|status`.
+//! `pkgctl cluster init|join|token|secret|status`.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,13 +8,16 @@ use tokio::time::timeout;
 use super::args;
 use super::client::Client;
 use super::exit::Failed;
+use super::introduction;
 use super::operators;
 use super::print::Out;
 use super::status::{outside, warnings};
 use crate::api::types::{
     Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress, RemoveRequest, Status,
 };
+use crate::engine::NodeId;
 use crate::engine::state::Watchdog;
+use crate::net::token::TOKEN_PREFIX;
 use crate::package::NodeName;
 
 /// How long a join may take until the node votes, and a removal until it is forgotten.
@@ -30,6 +33,7 @@ pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result
         args::Cluster::Init(init) => found(client, out, init).await,
         args::Cluster::Join(join) => enter(client, out, join).await,
         args::Cluster::Token => token(client, out).await,
+        args::Cluster::Secret(secret) => introduction::secret(&client.places, out, secret),
         args::Cluster::Remove(remove) => give_up(client, out, remove).await,
         args::Cluster::Client(client_of) => operators::issue(client, out, client_of).await,
         args::Cluster::Clients => operators::list(client, out).await,
@@ -38,12 +42,13 @@ pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result
     }
 }
 
-async fn found(client: &Client, out: &Out, verb: &args::ClusterInit) -> Result<(), Failed> {
+/// Makes a cluster of this node alone.
+pub(super) async fn found(client: &Client, out: &Out, verb: &args::ClusterInit) -> Result<(), Failed> {
     client.named_one("cluster init")?;
     let request = InitRequest { name: verb.name.clone(), profile: verb.profile.into() };
     let joined: Joined = client.call("POST", "/v1/cluster/init", &request).await?;
     out.progress(&format!("cluster {} ({}) made; this node is its only voter so far", verb.name, joined.cluster));
-    wait_for_vote(client, out).await?;
+    wait_for_vote_of(client, out, None).await?;
     let issued: IssuedToken = client.call("POST", "/v1/cluster/token", &serde_json::json!({})).await?;
     out.say("the cluster is up; it survives no failure until two more nodes have joined");
     out.say(&format!(
@@ -57,13 +62,18 @@ async fn found(client: &Client, out: &Out, verb: &args::ClusterInit) -> Result<(
 
 async fn enter(client: &Client, out: &Out, verb: &args::ClusterJoin) -> Result<(), Failed> {
     client.named_one("cluster join")?;
-    let request = JoinRequest { token: verb.token.trim().to_owned() };
+    let token = match verb.token.trim() {
+        token if token.starts_with(TOKEN_PREFIX) => token.to_owned(),
+        address => introduction::token_from(&client.places, address).await?.to_string(),
+    };
+    let request = JoinRequest { token };
     let joined: Joined = client.call("POST", "/v1/cluster/join", &request).await?;
     out.progress(&format!("taken in as node {} of cluster {}", joined.node, joined.cluster));
     if !verb.no_wait {
-        wait_for_vote(client, out).await?;
+        wait_for_vote_of(client, out, None).await?;
     }
     out.say("this node has joined");
+    say_what_it_survives(client, out).await;
     out.value(&joined);
     Ok(())
 }
@@ -76,7 +86,8 @@ async fn token(client: &Client, out: &Out) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemove) -> Result<(), Failed> {
+/// Gives a node up.
+pub(super) async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemove) -> Result<(), Failed> {
     let (name, shown) = (&verb.node, Cell::new(String::new()));
     // A refusal would come a moment too early; when this takes too long, the answer says why.
     let _ = timeout(LAPSE_WITHIN, watch(client, out, &shown, |status| lapsing(status, name))).await;
@@ -157,20 +168,39 @@ fn waits(status: &Status) -> String {
     waits.map(|why| format!("; {why}")).unwrap_or_default()
 }
 
-/// Waits until this node votes, and the lease set before it is retired; shows each step.
-async fn wait_for_vote(client: &Client, out: &Out) -> Result<(), Failed> {
+/// Waits until that node, or the one that answers, votes, and the lease set before it is retired; shows each step.
+pub(super) async fn wait_for_vote_of(client: &Client, out: &Out, node: Option<NodeId>) -> Result<(), Failed> {
     let shown = Cell::new(String::new());
-    match timeout(CHANGE_WITHIN, watch(client, out, &shown, joining)).await {
+    match timeout(CHANGE_WITHIN, watch(client, out, &shown, |status| joining(status, node))).await {
         Ok(voted) => voted,
         Err(_) => Err(Failed::waiting(format!(
-            "this node is {} after {CHANGE_WITHIN:?}; it goes on without this command: `pkgctl cluster status` shows how",
+            "{} is {} after {CHANGE_WITHIN:?}; it goes on without this command: `pkgctl cluster status` shows how",
+            node.map_or_else(|| "this node".to_owned(), |id| format!("node {id}")),
             shown.take()
         ))),
     }
 }
 
-fn joining(status: Option<&Status>) -> Look {
-    let step = status.map_or("starting".to_owned(), step_of);
+/// Says that the cluster survives no failure, if it does not.
+pub(super) async fn say_what_it_survives(client: &Client, out: &Out) {
+    // What was asked for has been done; that this cannot be told changes nothing about it.
+    let status = client.get::<Status>("/v1/status").await.ok();
+    let cluster = status.and_then(|status| status.cluster).filter(|cluster| cluster.survives == 0);
+    cluster.iter().for_each(|cluster| cluster.warnings.iter().for_each(|text| out.warn(text)));
+}
+
+/// A node that is in no cluster has no consensus to show, and says so; any other failure stands.
+pub(super) async fn unconfigured(client: &Client, out: &Out, failed: Failed) -> Result<(), Failed> {
+    let status = client.get::<Status>("/v1/status").await.ok().filter(|status| status.cluster.is_none());
+    let Some(status) = status.filter(|_| failed.is_refusal()) else { return Err(failed) };
+    let sentence = outside(&status);
+    out.say(&format!("{}: unconfigured; {sentence}", status.node));
+    out.value(&serde_json::json!({"node": status.node, "configured": false, "message": sentence}));
+    Ok(())
+}
+
+fn joining(status: Option<&Status>, node: Option<NodeId>) -> Look {
+    let step = status.map_or("starting".to_owned(), |status| step_of(status, node.unwrap_or(status.local.node)));
     let votes = step == VOTES;
     let waits = status.filter(|_| !votes).map(waits).unwrap_or_default();
     (Some(format!("{step}{waits}")), votes)
@@ -178,10 +208,10 @@ fn joining(status: Option<&Status>) -> Look {
 
 const VOTES: &str = "a voter with a lease";
 
-fn step_of(status: &Status) -> String {
+fn step_of(status: &Status, node: NodeId) -> String {
     let Some(cluster) = &status.cluster else { return "waiting for the log".to_owned() };
     let changing = cluster.lease_sets_changing;
-    let me = cluster.nodes.iter().find(|n| n.id == status.local.node);
+    let me = cluster.nodes.iter().find(|n| n.id == node);
     match me {
         None => "waiting for the log".to_owned(),
         Some(me) if !me.voter => "a learner: its log is catching up".to_owned(),

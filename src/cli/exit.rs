@@ -9,6 +9,7 @@
 //! | 4 | the cluster refused it; nothing was changed |
 //! | 5 | it is still under way after the time to wait |
 //! | 6 | it may or may not have been done: the answer was lost |
+//! | 7 | something is to be done by hand first, and is printed; nothing was changed |
 //! | 10 | `kv`: no such key; nothing was changed |
 //! | 11 | `kv set --new`: the key has a value; nothing was changed |
 //! | 12 | `kv`: the condition does not hold |
@@ -58,6 +59,11 @@ impl Failed {
         Self::new(6, message)
     }
 
+    /// Somebody must do something by hand first, which the message says.
+    pub fn by_hand(message: String) -> Self {
+        Self::new(7, message)
+    }
+
     /// The same with what else is to be said.
     pub fn and(mut self, more: &str) -> Self {
         self.message = format!("{}; {more}", self.message);
@@ -77,6 +83,11 @@ impl Failed {
     /// A condition does not hold.
     pub fn unmet(message: String) -> Self {
         Self::new(12, message)
+    }
+
+    /// Whether an agent answered, and refused it.
+    pub fn is_refusal(&self) -> bool {
+        self.code == 4
     }
 
     /// The process's exit code.

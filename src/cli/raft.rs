@@ -2,7 +2,9 @@
 
 use super::args;
 use super::client::Client;
+use super::cluster;
 use super::exit::Failed;
+use super::members;
 use super::print::Out;
 use crate::api::types::raft::{Leading, RaftMember, RaftView, StepDownRequest};
 use crate::engine::LogIndex;
@@ -12,6 +14,8 @@ use crate::raft::Role;
 pub async fn raft(client: &Client, out: &Out, verb: &args::Raft) -> Result<(), Failed> {
     match verb {
         args::Raft::Status => status(client, out).await,
+        args::Raft::Add(verb) => members::add(client, out, verb).await,
+        args::Raft::Remove(verb) => cluster::give_up(client, out, verb).await,
         args::Raft::StepDown(verb) => {
             let request = StepDownRequest { to: verb.to.clone() };
             led(out, &client.call("POST", "/v1/raft/step-down", &request).await?);
@@ -34,7 +38,10 @@ fn led(out: &Out, leading: &Leading) {
 }
 
 async fn status(client: &Client, out: &Out) -> Result<(), Failed> {
-    let view: RaftView = client.get("/v1/raft").await?;
+    let view: RaftView = match client.get("/v1/raft").await {
+        Ok(view) => view,
+        Err(failed) => return cluster::unconfigured(client, out, failed).await,
+    };
     let cluster = view.cluster.map_or("of no cluster yet".to_owned(), |id| format!("of cluster {id}"));
     out.say(&format!("{} (node {}) {cluster}: {}, term {}", view.node, view.id, role(view.role), view.term));
     if let Some(profile) = view.profile {

@@ -21,6 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use super::crowd::{Crowd, Seat};
 use super::http::{self, Caller};
 use super::identity::{Bearer, Subject};
+use super::introduction::{self, Tokens};
 use super::join::{self, JoinService};
 use super::peers;
 use super::refusals::{Refusals, TELL_EVERY, TELL_REMOVED_EVERY};
@@ -131,10 +132,12 @@ impl Listener {
     }
 
     /// Serves until the future is dropped, which ends every connection.
-    pub async fn serve<P: PeerService, J: JoinService>(self, tls: ServerTls, doors: Doors<P, J>) {
+    pub async fn serve<P: PeerService, J: JoinService + Tokens>(self, tls: ServerTls, doors: Doors<P, J>) {
         let (entrance, refusals, removed) =
             (Crowd::new(HANDSHAKES_PER_SOURCE), Refusals::default(), Refusals::default());
-        let port = Port { tls, doors, entrance, refusals, removed, joins: Arc::new(Semaphore::new(JOINS_MAX)) };
+        let introductions = Crowd::new(introduction::PER_SOURCE);
+        let joins = Arc::new(Semaphore::new(JOINS_MAX));
+        let port = Port { tls, doors, entrance, introductions, refusals, removed, joins };
         let mut tell = interval(TELL_EVERY);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tell_removed = interval(TELL_REMOVED_EVERY);
@@ -173,6 +176,8 @@ struct Port<P, J> {
     doors: Doors<P, J>,
     /// Handshakes under way, by address.
     entrance: Crowd,
+    /// Introductions under way, by address.
+    introductions: Crowd,
     refusals: Refusals,
     /// Removed nodes that try to come in, which they do for as long as they do not listen.
     removed: Refusals,
@@ -185,6 +190,7 @@ impl<P, J> Clone for Port<P, J> {
             tls: self.tls.clone(),
             doors: self.doors.clone(),
             entrance: self.entrance.clone(),
+            introductions: self.introductions.clone(),
             refusals: self.refusals.clone(),
             removed: self.removed.clone(),
             joins: self.joins.clone(),
@@ -192,7 +198,7 @@ impl<P, J> Clone for Port<P, J> {
     }
 }
 
-impl<P: PeerService, J: JoinService> Port<P, J> {
+impl<P: PeerService, J: JoinService + Tokens> Port<P, J> {
     async fn take_in(self, stream: TcpStream, there: SocketAddr, pass: Seat) {
         let here = match (sockets::tune(&stream), stream.local_addr()) {
             (Ok(()), Ok(here)) => here,
@@ -218,6 +224,7 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
         let subject = bearer.map(|bearer| bearer.subject);
         match (service, subject) {
             (Service::Join, _) => self.join(stream, here, there).await,
+            (Service::Introduction, _) => self.introduce(stream, there).await,
             (Service::Peer, Some(subject)) => self.peer(stream, subject, there).await,
             (Service::Http, Some(subject)) if (self.doors.admits)(&subject) == Standing::Known => {
                 let router = still_admitted(self.doors.router, self.doors.admits, subject.clone());
@@ -275,6 +282,25 @@ impl<P: PeerService, J: JoinService> Port<P, J> {
             refusals.add(there, &format!("a join broke off: {e}"));
         }
         drop(place);
+    }
+
+    /// Somebody asks for a token by the shared secret. What it tries, it tries one at a time, and slowly.
+    async fn introduce(self, mut stream: ServerStream, there: SocketAddr) {
+        let places = (self.introductions.enter(there.ip()), self.joins.clone().try_acquire_owned());
+        let (Some(_pass), Ok(_place)) = places else {
+            return self.refusals.add(there, "an introduction was dropped: too many are under way");
+        };
+        let refusals = self.refusals.clone();
+        let work = async move {
+            let Ok(channel) = introduction::channel(stream.get_ref().1) else { return Ok(None) };
+            introduction::serve_asker(&mut stream, channel, there, &*self.doors.join).await
+        };
+        let (ended, ()) = tokio::join!(work, sleep(introduction::TIME_MIN));
+        match ended {
+            Ok(None) => {}
+            Ok(Some(why)) => refusals.add(there, &format!("an introduction was refused: {why}")),
+            Err(e) => refusals.add(there, &format!("an introduction broke off: {e}")),
+        }
     }
 }
 

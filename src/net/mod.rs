@@ -9,7 +9,7 @@
 //! - `socket_path`: the name of a Unix socket, and whether a live process has it.
 //! - `peers`: calls between members.
 //! - `listener`: the one tcp port. `http`: plumbing for the API on both sides.
-//! - `join`: how a node asks to be let in.
+//! - `join`: how a node asks to be let in. `introduction`: how it comes by a token where a secret is shared.
 //! - `datagram`: authenticates and frames what keepers say to each other. No I/O.
 //! - `refusals`: what is said of strangers, in a bounded way.
 //! - `crowd`: how many connections one address may have.
@@ -20,6 +20,7 @@ pub mod datagram;
 pub mod frame;
 pub mod http;
 pub mod identity;
+pub mod introduction;
 pub mod join;
 pub mod listener;
 pub mod peers;

@@ -15,7 +15,8 @@ use ring::digest::{SHA256, digest};
 
 use super::random;
 
-const PREFIX: &str = "pkgctl1_";
+/// What every token begins with.
+pub const TOKEN_PREFIX: &str = "pkgctl1_";
 const CHECKSUM_BYTES: usize = 4;
 const FIXED_BYTES: usize = 32 + 16;
 /// Longest text looked at.
@@ -62,7 +63,9 @@ pub struct JoinToken {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {
     /// It does not begin like one.
-    #[error("this is not a join token: a token begins with {PREFIX}; `pkgctl cluster token` on a member prints one")]
+    #[error(
+        "this is not a join token: a token begins with {TOKEN_PREFIX}; `pkgctl cluster token` on a member prints one"
+    )]
     NotAToken,
     /// A character that cannot be in one.
     #[error("the join token has the character '{character}' in it, which no token has: copy it again, whole")]
@@ -105,7 +108,7 @@ impl fmt::Display for JoinToken {
         bytes.extend_from_slice(&self.address.port().to_be_bytes());
         let sum = checksum(&bytes);
         bytes.extend_from_slice(&sum);
-        write!(f, "{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
+        write!(f, "{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))
     }
 }
 
@@ -121,7 +124,7 @@ impl FromStr for JoinToken {
     /// Reads a token; white space in it (a wrapped line) is ignored.
     fn from_str(text: &str) -> Result<Self, BadToken> {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).take(TEXT_MAX_BYTES).collect();
-        let encoded = text.strip_prefix(PREFIX).ok_or(BadToken::NotAToken)?;
+        let encoded = text.strip_prefix(TOKEN_PREFIX).ok_or(BadToken::NotAToken)?;
         let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if let Some(character) = encoded.chars().find(|c| !allowed(c)) {
             return Err(BadToken::Character { character });
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn every_cut_token_is_refused_as_cut() {
         let text = token("10.0.0.1:7447").to_string();
-        for end in PREFIX.len()..text.len() {
+        for end in TOKEN_PREFIX.len()..text.len() {
             assert_eq!(text[..end].parse::<JoinToken>(), Err(BadToken::Damaged), "{end}");
         }
     }
@@ -187,7 +190,7 @@ mod tests {
     #[test]
     fn every_altered_character_is_refused() {
         let text = token("[fd00::1]:7447").to_string();
-        for at in PREFIX.len()..text.len() {
+        for at in TOKEN_PREFIX.len()..text.len() {
             let mut bytes = text.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             assert!(String::from_utf8(bytes).unwrap().parse::<JoinToken>().is_err(), "{at}");
@@ -199,7 +202,7 @@ mod tests {
         assert_eq!("hunter2".parse::<JoinToken>(), Err(BadToken::NotAToken));
         assert_eq!("".parse::<JoinToken>(), Err(BadToken::NotAToken));
         let character = '…';
-        assert_eq!(format!("{PREFIX}abc…").parse::<JoinToken>(), Err(BadToken::Character { character }));
+        assert_eq!(format!("{TOKEN_PREFIX}abc…").parse::<JoinToken>(), Err(BadToken::Character { character }));
     }
 
     #[test]
@@ -215,13 +218,13 @@ mod tests {
 
         #[test]
         fn arbitrary_text_is_refused_without_panic(text in "\\PC{0,120}", ours in any::<bool>()) {
-            let text = if ours { format!("{PREFIX}{text}") } else { text };
+            let text = if ours { format!("{TOKEN_PREFIX}{text}") } else { text };
             prop_assert!(text.parse::<JoinToken>().is_err());
         }
 
         #[test]
         fn arbitrary_bytes_are_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..90)) {
-            let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&bytes));
+            let text = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(&bytes));
             prop_assert!(text.parse::<JoinToken>().is_err());
         }
     }

@@ -1,7 +1,8 @@
-//! Letting others join: the token is looked up, the ports are proved by `net::join`, the log gives the id, and this
+//! Letting others join: whoever proves the shared secret is given a token; the token is looked up, the ports are proved by `net::join`, the log gives the id, and this
 //! member signs the certificate with the authority's key from the replicated state.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::agent::Agent;
 use crate::agent::platform::Platform;
@@ -11,6 +12,7 @@ use crate::engine::state::Cluster;
 use crate::engine::{Command, NodeId, Reply};
 use crate::net::datagram::Keys;
 use crate::net::identity::Authority;
+use crate::net::introduction::{SharedSecret, Tokens};
 use crate::net::join::{JoinRequest, JoinService, KeeperPort, Member, Welcome};
 
 /// This member as one that lets others in.
@@ -18,6 +20,8 @@ pub(super) struct Admission<P: Platform> {
     pub(super) agent: Agent<P>,
     /// Where this node's keeper answers.
     pub(super) address: SocketAddr,
+    /// Where the secret lies by which others may be introduced.
+    pub(super) secret: PathBuf,
 }
 
 const NOT_YET: &str = "this member does not know its cluster yet; try again in a moment, or through another member";
@@ -42,6 +46,30 @@ impl<P: Platform> Admission<P> {
             | Reply::Token(_)
             | Reply::Revision(_)
             | Reply::Kv(_)) => Err(format!("the log answered {other:?} to a join; this is a defect of pkgctl")),
+        }
+    }
+}
+
+impl<P: Platform> Tokens for Admission<P> {
+    fn secret(&self) -> Result<Option<SharedSecret>, String> {
+        SharedSecret::read(&self.secret).map_err(|e| e.to_string())
+    }
+
+    async fn token(&self, there: SocketAddr) -> Result<String, String> {
+        let offer = self.agent.new_token().map_err(|e| e.to_string())?;
+        let command = Command::IssueToken { digest: offer.digest, expires: offer.expires };
+        let by = format!("the secret, from {}", there.ip());
+        match self.agent.submit(command, by).await.map_err(|e| e.to_string())?.1 {
+            Reply::Rejected(rejected) => Err(rejected.to_string()),
+            Reply::Done
+            | Reply::Already
+            | Reply::Node(_)
+            | Reply::Session(_)
+            | Reply::Incarnation(_)
+            | Reply::Set(_)
+            | Reply::Token(_)
+            | Reply::Revision(_)
+            | Reply::Kv(_) => Ok(offer.token),
         }
     }
 }

@@ -75,7 +75,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
     let doors = Doors {
         admits: admits(&agent),
         peers: Arc::new(Calls(agent.clone())),
-        join: Arc::new(Admission { agent: agent.clone(), address: start.listen }),
+        join: Arc::new(Admission { agent: agent.clone(), address: start.listen, secret: start.places.secret_file() }),
         router,
     };
     let serving = tokio::spawn(listener.serve(ServerTls::new(&credentials)?, doors));

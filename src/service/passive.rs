@@ -1,10 +1,11 @@
-//! A node that is in no cluster: it says so, and waits for `cluster init` or `cluster join`.
+//! A node that is in no cluster: it says so, and waits for `cluster init`, `cluster join` or, where it has the shared secret,
+//! an invitation.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -26,6 +27,7 @@ use crate::engine::state::Cluster;
 use crate::engine::{Command, FOUNDER, LogIndex, NodeId, Reply};
 use crate::host::clock::wall_now;
 use crate::net::identity::{Authority, Credentials, IdentityDir};
+use crate::net::introduction::{Invitation, Invitee, Newcomer, SharedSecret, Waiting};
 use crate::net::join::Joiner;
 use crate::net::random;
 use crate::raft::{self, Consensus, Identity, Options, PeerCall, PeerError, Peers};
@@ -34,7 +36,8 @@ use crate::raft::{self, Consensus, Identity, Options, PeerCall, PeerError, Peers
 const FOUND_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a node says that was never in a cluster.
-const WAITING: &str = "in no cluster yet: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN`";
+const WAITING: &str = "in no cluster yet: waiting for `pkgctl cluster init` or `pkgctl cluster join TOKEN` here, or for \
+                       `pkgctl raft add` on a member";
 
 /// How long a question for changes is kept waiting by a node in no cluster.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -52,6 +55,8 @@ struct Outside {
     /// One `init` or `join` at a time.
     busy: Arc<tokio::sync::Mutex<()>>,
     done: mpsc::Sender<Arc<Credentials>>,
+    /// The cluster's port, which a join needs for itself.
+    waiting: Waiting,
     /// Names this node's attempts to join, so that a repeated one finds the id that it was given.
     request: Arc<Mutex<Option<crate::engine::Nonce>>>,
 }
@@ -71,8 +76,10 @@ pub(super) async fn wait(
         removed,
         busy: Arc::default(),
         done,
+        waiting: Waiting::default(),
         request: Arc::default(),
     };
+    let (waiting, invitee) = (outside.waiting.clone(), outside.clone());
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/changes", get(changes))
@@ -85,11 +92,18 @@ pub(super) async fn wait(
     tracing::info!("{said}");
     start.systemd.status(&said);
     start.systemd.ready();
-    loop {
-        match timeout(start.systemd.turn_within().unwrap_or(TURN_WITHIN), ready.recv()).await {
-            Ok(joined) => return joined.context("the routes of the passive node ended"),
-            Err(_elapsed) => start.systemd.turned(),
+    let turns = async {
+        loop {
+            match timeout(start.systemd.turn_within().unwrap_or(TURN_WITHIN), ready.recv()).await {
+                Ok(joined) => return joined.context("the routes of the passive node ended"),
+                Err(_elapsed) => start.systemd.turned(),
+            }
         }
+    };
+    // With the answer the listener is gone, and the port free for the member.
+    tokio::select! {
+        joined = turns => joined,
+        () = waiting.serve(start.listen, invitee) => bail!("nobody listens for invitations any more"),
     }
 }
 
@@ -211,29 +225,65 @@ impl Peers for Nobody {
 }
 
 async fn join(State(outside): State<Outside>, Body(request): Body<JoinRequest>) -> Result<Json<Joined>, Refusal> {
-    let _one = outside.busy.lock().await;
-    let token = request.token.parse().map_err(|e: crate::net::token::BadToken| Refusal::bad_request(e.to_string()))?;
-    outside.make_room().map_err(|e| internal(&e))?;
-    let key = outside.files.key().map_err(|e| internal(&e.into()))?;
-    let attempt = {
-        let mut kept = outside.request.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept.get_or_insert_with(random::nonce)
-    };
-    let start = &outside.start;
-    let joiner = Joiner {
-        token,
-        name: start.name.clone(),
-        address: start.listen,
-        links: start.config.links.clone(),
-        csr: key.request(),
-        request: attempt,
-    };
-    let refused = |e: crate::net::join::JoinError| Refusal::new(StatusCode::CONFLICT, "not_joined", e.to_string());
-    let welcome = joiner.join().await.map_err(refused)?;
-    let identity = Identity { cluster: welcome.cluster, node: welcome.node, profile: welcome.profile };
-    raft::create_store(&start.places.state_dir(), identity).map_err(|e| internal(&e.into()))?;
-    let credentials = outside.files.store(&welcome.certificate, &welcome.authority);
-    let credentials = credentials.map_err(|e| internal(&e.into()))?;
+    let (joined, credentials) = outside.join_by(&request.token).await?;
     outside.become_member(credentials).await.map_err(|e| internal(&e))?;
-    Ok(Json(Joined { cluster: welcome.cluster, node: welcome.node }))
+    Ok(Json(joined))
+}
+
+impl Outside {
+    /// Joins by a token; answers what makes this node a member.
+    async fn join_by(&self, token: &str) -> Result<(Joined, Credentials), Refusal> {
+        let _one = self.busy.lock().await;
+        let token = token.parse().map_err(|e: crate::net::token::BadToken| Refusal::bad_request(e.to_string()))?;
+        self.make_room().map_err(|e| internal(&e))?;
+        let key = self.files.key().map_err(|e| internal(&e.into()))?;
+        let attempt = {
+            let mut kept = self.request.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept.get_or_insert_with(random::nonce)
+        };
+        let start = &self.start;
+        let joiner = Joiner {
+            token,
+            name: start.name.clone(),
+            address: start.listen,
+            links: start.config.links.clone(),
+            csr: key.request(),
+            request: attempt,
+        };
+        let refused = |e: crate::net::join::JoinError| Refusal::new(StatusCode::CONFLICT, "not_joined", e.to_string());
+        let _port = self.waiting.free().await;
+        let welcome = joiner.join().await.map_err(refused)?;
+        let identity = Identity { cluster: welcome.cluster, node: welcome.node, profile: welcome.profile };
+        raft::create_store(&start.places.state_dir(), identity).map_err(|e| internal(&e.into()))?;
+        let credentials = self.files.store(&welcome.certificate, &welcome.authority);
+        let credentials = credentials.map_err(|e| internal(&e.into()))?;
+        Ok((Joined { cluster: welcome.cluster, node: welcome.node }, credentials))
+    }
+}
+
+impl Invitee for Outside {
+    type Done = Credentials;
+
+    fn secret(&self) -> Result<Option<SharedSecret>, String> {
+        SharedSecret::read(&self.start.places.secret_file()).map_err(|e| e.to_string())
+    }
+
+    async fn join(&self, invitation: Invitation) -> Result<(Newcomer, Credentials), String> {
+        let name = &self.start.name;
+        if *name != invitation.name {
+            return Err(format!(
+                "the node there is named {name}, and {} was invited: is the address right?",
+                invitation.name
+            ));
+        }
+        let (joined, credentials) =
+            self.join_by(&invitation.token).await.map_err(|refusal| refusal.message().to_owned())?;
+        Ok((Newcomer { cluster: joined.cluster, node: joined.node }, credentials))
+    }
+
+    async fn joined(&self, credentials: Credentials) {
+        if let Err(e) = self.become_member(credentials).await {
+            tracing::error!("{e:#}");
+        }
+    }
 }

@@ -106,8 +106,19 @@ impl Bench {
         Self::founded_in(lab(nodes, command)?, nodes, profile)
     }
 
+    /// The same nodes, none of them in a cluster.
+    pub fn bare(nodes: &[&str]) -> Option<Self> {
+        let bench = Self::over(lab(nodes, agent)?, nodes);
+        nodes.iter().for_each(|node| bench.agent_up(node));
+        Some(bench)
+    }
+
+    fn over(lab: Lab, nodes: &[&str]) -> Self {
+        Self { lab, nodes: nodes.iter().map(|n| (*n).to_owned()).collect() }
+    }
+
     fn founded_in(lab: Lab, nodes: &[&str], profile: &str) -> Option<Self> {
-        let bench = Self { lab, nodes: nodes.iter().map(|n| (*n).to_owned()).collect() };
+        let bench = Self::over(lab, nodes);
         bench.agent_up(nodes[0]);
         bench.ctl(nodes[0], &["cluster", "init", "--name", "test", "--profile", profile]);
         Some(bench)

@@ -68,6 +68,7 @@ inputs! {
     any_packet_is_borne_by_a_leash: "leash",
     any_call_of_a_member_is_borne: "peer",
     any_word_of_a_joiner_is_borne: "join",
+    any_word_of_a_stranger_without_the_secret_is_borne: "introduction",
     any_token_is_borne: "token",
     any_certificate_and_request_is_borne: "certificate",
     any_bytes_are_borne_by_the_api: "http",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pkgctl::engine::{ClusterId, LogIndex, NodeId};
 use pkgctl::net::http::Caller;
 use pkgctl::net::identity::{Authority, ClientName, Credentials, PrivateKey, Subject};
+use pkgctl::net::introduction::{SharedSecret, Tokens};
 use pkgctl::net::join::{JoinRequest, JoinService, KeeperPort, Welcome};
 use pkgctl::net::listener::{Doors, Listener, Standing};
 use pkgctl::net::peers::{Patience, TlsPeers};
@@ -137,6 +138,16 @@ impl JoinService for NoJoin {
     }
 }
 
+impl Tokens for NoJoin {
+    fn secret(&self) -> Result<Option<SharedSecret>, String> {
+        Ok(None)
+    }
+
+    async fn token(&self, _: SocketAddr) -> Result<String, String> {
+        Err("nobody is introduced here".into())
+    }
+}
+
 /// A served port; dropping it ends it.
 pub struct Served {
     pub address: SocketAddr,
@@ -154,7 +165,7 @@ impl Served {
         Self::with(cluster.node(id), "127.0.0.1:0", Arc::new(NoJoin))
     }
 
-    pub fn with<J: JoinService>(credentials: Arc<Credentials>, at: &str, join: Arc<J>) -> Self {
+    pub fn with<J: JoinService + Tokens>(credentials: Arc<Credentials>, at: &str, join: Arc<J>) -> Self {
         let (echo, asked) = (Echo::new(), Arc::new(AtomicUsize::new(0)));
         let (counter, removed) = (asked.clone(), Arc::new(AtomicU64::new(0)));
         let (gone, asker) = (removed.clone(), credentials.bearer().cluster);

@@ -101,6 +101,11 @@ fn there(state: &ClusterState, local: &Local) -> BTreeSet<NodeId> {
     state.raft_voters.intersection(&present(state, local)).copied().collect()
 }
 
+/// A witness is no role of its own: a voter that no package names.
+const TWO_VOTERS: &str = "two voters: it survives no failure, the loss of either stops the other; add a third node, or a \
+                          witness: a small machine that votes and is in no package's list of nodes (`pkgctl raft add`, \
+                          `pkgctl cluster join`)";
+
 /// What the cluster cannot survive now, and why.
 fn losses(state: &ClusterState, local: &Local) -> Vec<String> {
     let voters = state.raft_voters.len();
@@ -108,7 +113,7 @@ fn losses(state: &ClusterState, local: &Local) -> Vec<String> {
     let mut all = Vec::new();
     match voters {
         0 | 1 => all.push("one voter: it survives no failure; add two nodes with `pkgctl cluster join`".to_owned()),
-        2 => all.push("two voters: it survives no failure, the loss of either stops the other; add a third".to_owned()),
+        2 => all.push(TWO_VOTERS.to_owned()),
         _ => {}
     }
     if absent.is_empty() {

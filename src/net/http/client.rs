@@ -1,4 +1,4 @@
-//! Requests to an agent: over its Unix socket, or over TLS to another machine's.
+//! Requests to an agent: over its Unix socket, over TLS to another machine's, or in plain HTTP where it serves that.
 
 use std::io;
 use std::net::SocketAddr;
@@ -75,6 +75,8 @@ impl Call {
 pub enum Endpoint {
     /// This machine's agent.
     Unix(PathBuf),
+    /// Where an agent serves plain HTTP; nothing is proved there.
+    Plain(SocketAddr),
     /// An agent elsewhere.
     Tls {
         /// Its address.
@@ -207,6 +209,10 @@ impl Endpoint {
                 Ok(stream) => Ok(Box::new(stream)),
                 Err(e) => Err(HttpError::Unreachable { why: no_socket(path, &e) }),
             },
+            Endpoint::Plain(address) => match TcpStream::connect(address).await {
+                Ok(stream) => Ok(Box::new(stream)),
+                Err(e) => Err(self.unreachable(&e.to_string())),
+            },
             Endpoint::Tls { address, expect, credentials } => {
                 let stream = TcpStream::connect(address).await.map_err(|e| self.unreachable(&e.to_string()))?;
                 sockets::tune(&stream).map_err(|e| self.unreachable(&e.to_string()))?;
@@ -221,6 +227,7 @@ impl Endpoint {
     fn name(&self) -> String {
         match self {
             Endpoint::Unix(_) => "the agent".into(),
+            Endpoint::Plain(address) => format!("what answers at {address}"),
             Endpoint::Tls { address, .. } => format!("the agent at {address}"),
         }
     }

@@ -133,7 +133,7 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
 }
 
 /// Reads a file that only this user may read. The open file is checked, not its name.
-fn read_private(path: &Path) -> Result<Option<String>, IdentityError> {
+pub(in crate::net) fn read_private(path: &Path) -> Result<Option<String>, IdentityError> {
     let fail = |what| move |source| IdentityError::Io { what, path: path.into(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -144,7 +144,7 @@ fn read_private(path: &Path) -> Result<Option<String>, IdentityError> {
     io::read_to_string(file).map(Some).map_err(fail("read"))
 }
 
-fn write(dir: &Path, path: &Path, content: &[u8], mode: u32) -> Result<(), IdentityError> {
+pub(in crate::net) fn write(dir: &Path, path: &Path, content: &[u8], mode: u32) -> Result<(), IdentityError> {
     let fail = |source| IdentityError::Io { what: "write", path: path.into(), source };
     let temporary = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(dir);
     let mut temporary = temporary.map_err(fail)?;

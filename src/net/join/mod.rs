@@ -193,11 +193,14 @@ pub enum TalkError {
     },
 }
 
-async fn say<T: Serialize>(stream: &mut (impl tokio::io::AsyncWrite + Unpin), message: &T) -> Result<(), TalkError> {
+pub(in crate::net) async fn say<T: Serialize>(
+    stream: &mut (impl tokio::io::AsyncWrite + Unpin),
+    message: &T,
+) -> Result<(), TalkError> {
     Ok(frame::write(stream, 0, &codec::encode(message)).await?)
 }
 
-async fn hear<T: DeserializeOwned>(
+pub(in crate::net) async fn hear<T: DeserializeOwned>(
     stream: &mut (impl tokio::io::AsyncRead + Unpin),
     limit: usize,
     within: Duration,

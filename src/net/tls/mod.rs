@@ -1,4 +1,4 @@
-//! TLS 1.3 on the node's one tcp port: who is at the other end, and which of three services is wanted.
+//! TLS 1.3 on the node's one tcp port: who is at the other end, and which service is wanted.
 //!
 //! The client's ALPN offer chooses the service before anything else is read, and with it whether a certificate of the
 //! cluster is demanded. No session is ever resumed: a certificate is proved anew at each connection, and the
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{Acceptor, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore, ServerConfig};
@@ -38,6 +38,8 @@ pub enum Service {
     Http,
     /// Joining; no certificate, a join token instead.
     Join,
+    /// Being introduced; no certificate, a shared secret instead.
+    Introduction,
 }
 
 impl Service {
@@ -47,11 +49,12 @@ impl Service {
             Service::Peer => b"pkgctl-peer/1",
             Service::Http => b"http/1.1",
             Service::Join => b"pkgctl-join/1",
+            Service::Introduction => b"pkgctl-introduction/1",
         }
     }
 
     fn of(alpn: &[u8]) -> Option<Self> {
-        [Service::Peer, Service::Http, Service::Join].into_iter().find(|s| s.alpn() == alpn)
+        [Service::Peer, Service::Http, Service::Join, Service::Introduction].into_iter().find(|s| s.alpn() == alpn)
     }
 }
 
@@ -106,6 +109,7 @@ pub struct ServerTls {
     peer: Arc<ServerConfig>,
     http: Arc<ServerConfig>,
     join: Arc<ServerConfig>,
+    introduction: Arc<ServerConfig>,
 }
 
 /// A connection whose handshake is done.
@@ -113,7 +117,7 @@ pub struct ServerTls {
 pub struct Accepted {
     /// What the client wants.
     pub service: Service,
-    /// Who it proved to be; none for [`Service::Join`] only.
+    /// Who it proved to be; none for [`Service::Join`] and [`Service::Introduction`] only.
     pub bearer: Option<Bearer>,
     /// The stream.
     pub stream: ServerStream,
@@ -134,15 +138,14 @@ impl ServerTls {
             let builder = builder.with_protocol_versions(&[&TLS13]).map_err(setup)?;
             let builder = match service {
                 Service::Peer | Service::Http => builder.with_client_cert_verifier(verifier.clone()),
-                Service::Join => builder.with_no_client_auth(),
+                Service::Join | Service::Introduction => builder.with_no_client_auth(),
             };
-            let mut config = builder.with_single_cert(credentials.chain(), credentials.key()).map_err(setup)?;
-            config.alpn_protocols = vec![service.alpn().to_vec()];
-            config.send_tls13_tickets = 0;
-            Ok(config.into())
+            let config = builder.with_single_cert(credentials.chain(), credentials.key()).map_err(setup)?;
+            Ok(served(config, service))
         };
         let me = credentials.bearer().clone();
-        Ok(Self { me, peer: config(Service::Peer)?, http: config(Service::Http)?, join: config(Service::Join)? })
+        let (peer, http, join) = (config(Service::Peer)?, config(Service::Http)?, config(Service::Join)?);
+        Ok(Self { me, peer, http, join, introduction: config(Service::Introduction)? })
     }
 
     /// Takes a connection in. The caller bounds how long this may take.
@@ -163,10 +166,11 @@ impl ServerTls {
             Service::Peer => &self.peer,
             Service::Http => &self.http,
             Service::Join => &self.join,
+            Service::Introduction => &self.introduction,
         };
         let stream = start.into_stream(config.clone()).await.map_err(handshake)?;
         let bearer = match (service, stream.get_ref().1.peer_certificates().and_then(<[_]>::first)) {
-            (Service::Join, _) => None,
+            (Service::Join | Service::Introduction, _) => None,
             (Service::Peer | Service::Http, Some(certificate)) => Some(Bearer::of(certificate)?),
             (Service::Peer | Service::Http, None) => {
                 return Err(TlsError::Handshake("no certificate was shown".into()));
@@ -187,6 +191,43 @@ impl ServerTls {
     }
 }
 
+fn served(mut config: ServerConfig, service: Service) -> Arc<ServerConfig> {
+    config.alpn_protocols = vec![service.alpn().to_vec()];
+    config.send_tls13_tickets = 0;
+    config.into()
+}
+
+/// The server's side of [`Service::Introduction`] of a node that is in no cluster: with a certificate of its own making,
+/// which proves nothing.
+///
+/// # Errors
+/// [`TlsError::Setup`].
+pub fn introduction_server() -> Result<Arc<ServerConfig>, TlsError> {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(setup)?;
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).map_err(setup)?;
+    let builder = ServerConfig::builder_with_provider(provider().into());
+    let builder = builder.with_protocol_versions(&[&TLS13]).map_err(setup)?.with_no_client_auth();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = builder.with_single_cert(vec![certificate.der().clone()], key).map_err(setup)?;
+    Ok(served(config, Service::Introduction))
+}
+
+/// The client's side of [`Service::Introduction`]: any server, which must prove later who it is.
+///
+/// # Errors
+/// [`TlsError::Setup`].
+pub fn introduction_client() -> Result<Arc<ClientConfig>, TlsError> {
+    nameless(verifier::MemberVerifier::whoever(), Service::Introduction)
+}
+
+/// The client's side of a service without a certificate of its own.
+fn nameless(verifier: verifier::MemberVerifier, service: Service) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider().into());
+    let builder = builder.with_protocol_versions(&[&TLS13]).map_err(setup)?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(finish(builder.with_no_client_auth(), service))
+}
+
 /// The client's side of [`Service::Peer`] or [`Service::Http`].
 ///
 /// # Errors
@@ -205,11 +246,7 @@ pub fn client(credentials: &Credentials, service: Service, expect: Expect) -> Re
 /// # Errors
 /// [`TlsError::Setup`].
 pub fn join_client(authority_fingerprint: [u8; 32]) -> Result<Arc<ClientConfig>, TlsError> {
-    let verifier = verifier::MemberVerifier::fingerprinted(authority_fingerprint);
-    let builder = ClientConfig::builder_with_provider(provider().into());
-    let builder = builder.with_protocol_versions(&[&TLS13]).map_err(setup)?;
-    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(finish(builder.with_no_client_auth(), Service::Join))
+    nameless(verifier::MemberVerifier::fingerprinted(authority_fingerprint), Service::Join)
 }
 
 fn finish(mut config: ClientConfig, service: Service) -> Arc<ClientConfig> {

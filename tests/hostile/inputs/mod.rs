@@ -7,6 +7,7 @@ mod commands;
 mod datagrams;
 mod files;
 mod http;
+mod introduction;
 mod joining;
 mod keeper;
 mod peers;
@@ -30,6 +31,7 @@ pub const ALL: &[Input] = &[
     Input { name: "leash", run: keeper::leash, seeds: keeper::leash_seeds },
     Input { name: "peer", run: peers::run, seeds: peers::seeds },
     Input { name: "join", run: joining::run, seeds: joining::seeds },
+    Input { name: "introduction", run: introduction::run, seeds: introduction::seeds },
     Input { name: "token", run: joining::token, seeds: joining::token_seeds },
     Input { name: "certificate", run: joining::certificate, seeds: Vec::new },
     Input { name: "http", run: http::run, seeds: http::seeds },

@@ -1,0 +1,190 @@
+//! The port of a node that is in no cluster and has the secret: it listens for an invitation and for nothing else.
+//!
+//! A join needs the port for itself, to prove that it works: whoever joins takes it with [`Waiting::free`], and the
+//! listener gives way.
+
+use std::future::{Future, pending};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::listener::{Invited, serve_inviter, tell};
+use super::{Invitation, Newcomer, PER_SOURCE, SharedSecret, TIME_MIN, channel};
+use crate::net::crowd::Crowd;
+use crate::net::listener::{HANDSHAKE_TIME_MAX, JOINS_MAX};
+use crate::net::refusals::{Refusals, TELL_EVERY};
+use crate::net::sockets;
+use crate::net::tls::{self, ServerStream};
+
+/// How often it is looked whether there is a secret now, and how long a port that is taken is left alone.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 16;
+
+/// What a node does that may be invited; the agent implements it.
+pub trait Invitee: Send + Sync + 'static {
+    /// What joining leaves to be done once the inviter has been told.
+    type Done: Send;
+
+    /// The secret; none where nobody put one.
+    ///
+    /// # Errors
+    /// It cannot be used; the sentence for this node's log.
+    fn secret(&self) -> Result<Option<SharedSecret>, String>;
+
+    /// Joins.
+    ///
+    /// # Errors
+    /// The sentence for the operator who invited.
+    fn join(&self, invitation: Invitation) -> impl Future<Output = Result<(Newcomer, Self::Done), String>> + Send;
+
+    /// The inviter knows; now this node is a member.
+    fn joined(&self, done: Self::Done) -> impl Future<Output = ()> + Send;
+}
+
+/// The port's two users, the listener and a join.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    port: Arc<Mutex<()>>,
+    give_way: Arc<Notify>,
+}
+
+impl Waiting {
+    /// Waits until nobody listens on the port; nobody does as long as the answer is held.
+    pub async fn free(&self) -> OwnedMutexGuard<()> {
+        self.give_way.notify_one();
+        self.port.clone().lock_owned().await
+    }
+
+    /// Listens whenever there is a secret, and joins when invited, until the future is dropped.
+    pub async fn serve<I: Invitee>(&self, address: SocketAddr, invitee: I) {
+        let mut said = String::new();
+        loop {
+            match self.turn(address, &invitee).await {
+                Ok(()) => said.clear(),
+                Err(why) => {
+                    if why != said {
+                        tracing::warn!("no invitation can be taken: {why}");
+                    }
+                    said = why;
+                    sleep(LOOK_EVERY).await;
+                }
+            }
+        }
+    }
+
+    async fn turn<I: Invitee>(&self, address: SocketAddr, invitee: &I) -> Result<(), String> {
+        if invitee.secret()?.is_none() {
+            sleep(LOOK_EVERY).await;
+            return Ok(());
+        }
+        let port = self.port.lock().await;
+        let listener = listen(address).map_err(|e| format!("cannot listen on tcp {address}: {e}"))?;
+        let tls = tls::introduction_server().map_err(|e| e.to_string())?;
+        tracing::info!("listening on {address} for an invitation (`pkgctl raft add` on a member)");
+        let invited = tokio::select! {
+            invited = invitation(&listener, tls, invitee) => Some(invited),
+            () = self.give_way.notified() => None,
+            () = until_no_secret(invitee) => None,
+        };
+        drop(listener);
+        drop(port);
+        let Some((mut stream, there, invitation)) = invited else { return Ok(()) };
+        tracing::info!("invited by {there}");
+        let outcome = invitee.join(invitation).await;
+        let told = outcome.as_ref().map(|(newcomer, _)| *newcomer).map_err(Clone::clone);
+        if let Err(e) = tell(&mut stream, told).await {
+            tracing::debug!("the inviter at {there} does not hear what came of it: {e}");
+        }
+        match outcome {
+            Ok((_, done)) => {
+                invitee.joined(done).await;
+                pending().await
+            }
+            Err(why) => {
+                tracing::warn!("the invitation by {there} came to nothing: {why}");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A join binds this port right after.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn until_no_secret<I: Invitee>(invitee: &I) {
+    let mut looks = interval(LOOK_EVERY);
+    while matches!(invitee.secret(), Ok(Some(_))) {
+        looks.tick().await;
+    }
+}
+
+/// Serves whoever connects until one of them has proved the secret and sent an invitation.
+async fn invitation<I: Invitee>(
+    listener: &TcpListener,
+    tls: Arc<ServerConfig>,
+    invitee: &I,
+) -> (ServerStream, SocketAddr, Invitation) {
+    let (crowd, refusals) = (Crowd::new(PER_SOURCE), Refusals::default());
+    let mut tell = interval(TELL_EVERY);
+    let mut open = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, there)) = accepted else { sleep(LOOK_EVERY).await; continue };
+                let pass = crowd.enter(there.ip()).filter(|_| open.len() < JOINS_MAX);
+                let Some(pass) = pass else {
+                    refusals.add(there, "dropped: too many connections are open");
+                    continue;
+                };
+                let (tls, secret) = (tls.clone(), invitee.secret());
+                open.spawn(async move {
+                    let heard = hear(stream, tls, secret).await;
+                    if heard.is_err() {
+                        // The bound on how fast secrets can be tried.
+                        sleep(TIME_MIN).await;
+                    }
+                    drop(pass);
+                    (heard, there)
+                });
+            }
+            Some(ended) = open.join_next() => match ended {
+                Ok((Ok((stream, invitation)), there)) => return (stream, there, invitation),
+                Ok((Err(why), there)) => refusals.add(there, &format!("no invitation: {why}")),
+                // A panic in one has been reported by the panic hook and ends only that one.
+                Err(_) => {}
+            },
+            _ = tell.tick() => refusals.tell(TELL_EVERY),
+        }
+    }
+}
+
+async fn hear(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    secret: Result<Option<SharedSecret>, String>,
+) -> Result<(ServerStream, Invitation), String> {
+    sockets::tune(&stream).map_err(|e| e.to_string())?;
+    let accepted = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(tls).accept(stream)).await;
+    let accepted = accepted.map_err(|_| format!("no handshake within {HANDSHAKE_TIME_MAX:?}"))?;
+    let mut stream = accepted.map_err(|e| tls::explain(&e))?;
+    let channel = channel(stream.get_ref().1).map_err(|e| e.to_string())?;
+    match serve_inviter(&mut stream, channel, secret).await {
+        Ok(Invited::Here(invitation)) => Ok((stream, invitation)),
+        Ok(Invited::Not(why)) => Err(why),
+        Err(e) => Err(e.to_string()),
+    }
+}
