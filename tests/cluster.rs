@@ -5,6 +5,8 @@
 
 #[path = "cluster/bench.rs"]
 mod bench;
+#[path = "cluster/fallback.rs"]
+mod fallback;
 #[path = "cluster/fencing.rs"]
 mod fencing;
 #[path = "cluster/filesystem.rs"]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::local::Local;
 use crate::engine::command::StopScope;
 use crate::engine::event::Event;
+use crate::engine::fallback::Fallback;
 use crate::engine::fence::call::FenceSaid;
 use crate::engine::fence::{FenceAction, FenceDevice, Fencing};
 use crate::engine::operator::{ClientName, Operator};
@@ -77,6 +78,9 @@ pub struct ClusterStatus {
     pub change_waits: Option<String>,
     /// What is not right, for people: a sentence each.
     pub warnings: Vec<String>,
+    /// That it went on from a minority of another cluster, until it is whole.
+    #[serde(default)]
+    pub fallback: Option<Fallback>,
     /// Every member.
     pub nodes: Vec<NodeStatus>,
 }

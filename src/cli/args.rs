@@ -219,6 +219,9 @@ pub enum Cluster {
     Secret(ClusterSecret),
     /// Give up a node that is down for good; it can come back as a new node
     Remove(ClusterRemove),
+    /// Have this node leave a cluster that has no majority, or none but itself
+    #[command(after_help = LEAVE_EXAMPLES)]
+    Leave(ClusterLeave),
     /// Make a certificate for an operator, so that pkgctl works from machines that are no members
     Client(ClusterClient),
     /// List the operators that were given a certificate
@@ -245,6 +248,37 @@ pub struct ClusterRemove {
     /// Do not wait until it is forgotten
     #[arg(long)]
     pub no_wait: bool,
+}
+
+const LEAVE_EXAMPLES: &str = "\
+Examples:
+  pkgctl cluster leave --export /root/n1   write keys and packages down first
+  pkgctl cluster leave --discard           they are of no use
+  pkgctl cluster leave --discard --yes-i-know prod
+
+The node's store is kept. It joins a cluster as a new node (docs/fallback.md).
+In a cluster with a majority: `pkgctl cluster remove` on another member.";
+
+/// `pkgctl cluster leave`.
+#[derive(Debug, Parser)]
+#[command(group = clap::ArgGroup::new("writes").required(true))]
+pub struct ClusterLeave {
+    /// Write all keys and package files into this directory first; it must be new or empty
+    #[arg(long, value_name = "DIR", group = "writes")]
+    pub export: Option<PathBuf>,
+    /// Do not
+    #[arg(long, group = "writes")]
+    pub discard: bool,
+    #[command(flatten)]
+    pub typed: Typed,
+}
+
+/// What an operator types who knows what is given up.
+#[derive(Debug, Parser)]
+pub struct Typed {
+    /// The cluster's name, instead of typing it when asked
+    #[arg(long = "yes-i-know", value_name = "NAME")]
+    pub cluster: Option<String>,
 }
 
 /// `pkgctl cluster client`.
@@ -343,7 +377,7 @@ pub enum Fence {
     /// Switch a node on
     On(FenceNode),
     /// Say that a node is off, and answer for it: packages that wait for its fencing go on
-    Confirm(FenceNode),
+    Confirm(FenceConfirm),
 }
 
 /// `pkgctl fence set`.
@@ -392,6 +426,17 @@ impl From<FenceActionArg> for FenceAction {
     }
 }
 
+/// `pkgctl fence confirm`.
+#[derive(Debug, Parser)]
+pub struct FenceConfirm {
+    /// The node
+    #[arg(required_unless_present = "unlisted")]
+    pub node: Option<NodeName>,
+    /// After `raft force-standalone`: no machine beyond the nodes listed there acts for the old cluster
+    #[arg(long, conflicts_with = "node")]
+    pub unlisted: bool,
+}
+
 /// A verb about one node.
 #[derive(Debug, Parser)]
 pub struct FenceNode {
@@ -421,7 +466,11 @@ Examples:
   pkgctl raft remove n2           gives n2 up, which is down
   pkgctl raft step-down           the leader hands over to the best placed voter
   pkgctl raft step-down --to n2
-  pkgctl raft start-election      this node is to lead";
+  pkgctl raft start-election      this node is to lead
+  pkgctl raft force-standalone    this node of a minority is to go on alone
+  pkgctl raft whole               the cluster it was a part of is gone for good
+
+What going on alone gives up is printed first, and is in docs/fallback.md.";
 
 /// `pkgctl raft …`.
 #[derive(Debug, Subcommand)]
@@ -436,6 +485,36 @@ pub enum Raft {
     StepDown(StepDown),
     /// Have this node lead: a leader that lives hands over to it, without one it stands for election
     StartElection,
+    /// Have this node, one of a minority, go on alone as a new cluster: every other node must be off
+    #[command(after_help = STANDALONE_EXAMPLES)]
+    ForceStandalone(ForceStandalone),
+    /// Say that the cluster which this one went on from will never come back
+    Whole(Typed),
+}
+
+const STANDALONE_EXAMPLES: &str = "\
+Examples:
+  pkgctl raft force-standalone               shows what is given up, and asks
+  pkgctl raft force-standalone --dry-run     only shows it
+  pkgctl raft force-standalone --yes-i-know prod --fence
+  pkgctl fence confirm n2                    n2 is off, and will stay off
+  pkgctl fence confirm --unlisted            and there is nobody else
+
+No package is started before all of the others are known to be off. Exit codes:
+0 this node is a cluster of one, 2 the name was not typed, 4 refused: a majority
+answers, or this node is no voter among several, 5 it is still under way.";
+
+/// `pkgctl raft force-standalone`.
+#[derive(Debug, Parser)]
+pub struct ForceStandalone {
+    #[command(flatten)]
+    pub typed: Typed,
+    /// Have nodes with a fence device switched off at once
+    #[arg(long)]
+    pub fence: bool,
+    /// Show what would be given up, and change nothing
+    #[arg(long, conflicts_with_all = ["fence", "cluster"])]
+    pub dry_run: bool,
 }
 
 /// `pkgctl raft add`.
@@ -500,7 +579,10 @@ mod tests {
 
     #[test]
     fn examples_fit_a_narrow_terminal_and_show_commands_that_parse() {
-        let all = format!("{EXAMPLES}\n{FENCE_EXAMPLES}\n{RAFT_EXAMPLES}\n{}", kv::verbs::EXAMPLES);
+        let all = format!(
+            "{EXAMPLES}\n{FENCE_EXAMPLES}\n{RAFT_EXAMPLES}\n{LEAVE_EXAMPLES}\n{STANDALONE_EXAMPLES}\n{}",
+            kv::verbs::EXAMPLES
+        );
         all.lines().for_each(|line| assert!(line.chars().count() <= 80, "{line}"));
         let whole = all.replace(" \\\n      ", " ");
         let examples: Vec<&str> = whole.lines().filter_map(|line| line.strip_prefix("  pkgctl ")).collect();

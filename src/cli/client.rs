@@ -67,6 +67,14 @@ impl Client {
         )))
     }
 
+    /// Refuses a verb that is about this machine's own files where it would go elsewhere.
+    pub fn on_this_node(&self, verb: &str) -> Result<(), Failed> {
+        if self.reach.ways.iter().all(|way| matches!(way, Way::Socket(_))) {
+            return Ok(());
+        }
+        Err(Failed::usage(format!("`pkgctl {verb}` is for root on the node itself: run it there; nothing was sent")))
+    }
+
     /// The same client for the one agent that answered last.
     pub fn settled(&self) -> Self {
         let way = self.reach.ways.get(self.current.load(Ordering::Relaxed)).cloned();

@@ -9,6 +9,7 @@ use super::args;
 use super::client::Client;
 use super::exit::Failed;
 use super::introduction;
+use super::leave;
 use super::operators;
 use super::print::Out;
 use super::status::{outside, warnings};
@@ -35,6 +36,7 @@ pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result
         args::Cluster::Token => token(client, out).await,
         args::Cluster::Secret(secret) => introduction::secret(&client.places, out, secret),
         args::Cluster::Remove(remove) => give_up(client, out, remove).await,
+        args::Cluster::Leave(leave) => leave::leave(client, out, leave).await,
         args::Cluster::Client(client_of) => operators::issue(client, out, client_of).await,
         args::Cluster::Clients => operators::list(client, out).await,
         args::Cluster::Revoke(revoke) => operators::revoke(client, out, revoke).await,

@@ -37,7 +37,7 @@ pub async fn fence(client: &Client, out: &Out, verb: &args::Fence) -> Result<(),
         args::Fence::Off(verb) => order(client, out, verb, FenceAction::Off).await,
         args::Fence::Reboot(verb) => order(client, out, verb, FenceAction::Reboot).await,
         args::Fence::On(verb) => on(client, out, &verb.node).await,
-        args::Fence::Confirm(verb) => confirm(client, out, &verb.node).await,
+        args::Fence::Confirm(verb) => confirm(client, out, verb.node.as_ref()).await,
     }
 }
 
@@ -266,7 +266,13 @@ async fn on(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn confirm(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed> {
+async fn confirm(client: &Client, out: &Out, node: Option<&NodeName>) -> Result<(), Failed> {
+    let Some(node) = node else {
+        let changed: Changed = client.call("POST", "/v1/raft/unlisted-off", &nothing()).await?;
+        out.say("confirmed that no other machine acts for the old cluster; what waited for that goes on");
+        out.value(&changed);
+        return Ok(());
+    };
     let changed: Changed = client.call("POST", &path(node, "/confirm"), &nothing()).await?;
     out.say(&format!("confirmed that {node} is off; what waited for it goes on"));
     out.value(&changed);

@@ -1,4 +1,4 @@
-//! `pkgctl raft status|step-down|start-election`.
+//! `pkgctl raft …`.
 
 use super::args;
 use super::client::Client;
@@ -6,6 +6,7 @@ use super::cluster;
 use super::exit::Failed;
 use super::members;
 use super::print::Out;
+use super::standalone;
 use crate::api::types::raft::{Leading, RaftMember, RaftView, StepDownRequest};
 use crate::engine::LogIndex;
 use crate::raft::Role;
@@ -21,6 +22,8 @@ pub async fn raft(client: &Client, out: &Out, verb: &args::Raft) -> Result<(), F
             led(out, &client.call("POST", "/v1/raft/step-down", &request).await?);
             Ok(())
         }
+        args::Raft::ForceStandalone(verb) => standalone::go_alone(client, out, verb).await,
+        args::Raft::Whole(typed) => standalone::whole(client, out, typed).await,
         args::Raft::StartElection => {
             client.named_one("raft start-election")?;
             led(out, &client.call("POST", "/v1/raft/start-election", &serde_json::json!({})).await?);

@@ -133,7 +133,7 @@ pub(super) struct Inner<Rt: AsyncRuntime, P: Peers> {
     /// Of whoever makes snapshots; closed at the end.
     bell: async_channel::Sender<()>,
     pub(super) health: Health,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {

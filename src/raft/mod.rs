@@ -5,6 +5,7 @@
 //! - [`consensus`]: the public face: start, read, follow, end. [`propose`]: commands and linearizable reads.
 //!   [`members`]: membership and leadership. `service`: calls from other nodes. `arrival`: a leader's snapshot.
 //!   [`compact`]: when snapshots are made and what the log then drops. [`status`] and [`fit`]: how it is.
+//!   [`alone`]: the log of a node that goes on alone, and the store of the cluster that it makes.
 //! - [`peers`]: the port through which consensus talks to other nodes.
 //! - `bind`: openraft's own ports, on our parts; the only place that names its types.
 //! - [`applied`] and [`feed`]: the state the log adds up to, and its changes in log order.
@@ -12,6 +13,7 @@
 //! - [`record`]: Raft's own facts as they go on disk and wire. [`wire`]: what calls between nodes carry.
 //! - [`store`]: the durable store.
 
+pub mod alone;
 pub mod applied;
 mod arrival;
 mod bind;
@@ -28,6 +30,7 @@ pub mod status;
 pub mod store;
 pub mod watched;
 
+pub use alone::{LogEnd, create_alone};
 pub use bind::wire;
 pub use consensus::{Consensus, DiskTime, Failure, Options, StartError, create_store, create_store_on, identity};
 pub use feed::Changes;

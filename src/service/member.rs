@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::admission::Admission;
 use super::calls::Calls;
 use super::doorway::Doorway;
+use super::fallback::{self, Local, Order};
 use super::platform::HostPlatform;
 use super::{DiskFailed, Ended, Start, logs, removal};
 use crate::agent::{Agent, Parts};
-use crate::api::routes::{plain_routes, routes};
+use crate::api::routes::{local_routes, plain_routes, routes};
 use crate::engine::lease::Rules;
 use crate::host::keeper_link::{self, KeeperStart};
 use crate::net::http::serve_plain;
@@ -70,7 +72,16 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
     let parts = Parts { me, name, address, http, platform, peers, consensus, keeper: link, rules };
     let agent = Agent::start(parts);
     let router = routes(agent.clone());
-    doorway.lead_to(router.clone());
+    let (orders, mut ordered) = mpsc::channel(1);
+    let local = Local {
+        agent: agent.clone(),
+        peers: peers_too.clone(),
+        state_dir: state_dir.clone(),
+        address: start.listen,
+        orders,
+        given: Arc::default(),
+    };
+    doorway.lead_to(router.clone().merge(local_routes(local)));
     let listener = Listener::bind(start.listen)?;
     let doors = Doors {
         admits: admits(&agent),
@@ -86,24 +97,46 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
     tracing::info!(node = %start.name, id = %me, listen = %start.listen, "member of the cluster");
     let outcome = tokio::select! {
         told = until_told(&agent) => told.map(|()| None),
-        record = removal::learned(&agent, &peers_too) => Ok(Some(record)),
+        record = removal::learned(&agent, &peers_too) => Ok(Some(Order::Leave(record))),
+        // Its sender lives in the doorway.
+        Some(order) = ordered.recv() => Ok(Some(order)),
     };
-    if let Ok(Some(record)) = &outcome {
-        record.keep(&state_dir)?;
-        tracing::warn!("{}", record.sentence());
-    } else {
-        start.systemd.stopping();
-        hand_over(&agent).await;
+    match &outcome {
+        Ok(Some(Order::Leave(record))) => {
+            record.keep(&state_dir)?;
+            tracing::warn!("{}", record.sentence());
+        }
+        Ok(Some(Order::Alone(_))) => {}
+        Ok(None) | Err(_) => {
+            start.systemd.stopping();
+            hand_over(&agent).await;
+        }
     }
     agent.consensus.end_watches(WATCHES_END_WITHIN).await;
     serving.abort();
     plain.inspect(JoinHandle::abort);
     rotating.abort();
     agent.consensus.shutdown().await;
-    let Some(record) = outcome? else { return Ok(Ended::Told) };
-    link_too.close();
-    keeper_link::end_keeper(&start.places.keeper_socket(), record.sentence(), KEEPER_ENDS_WITHIN).await;
-    Ok(Ended::Removed)
+    let end_keeper = async |why: String| {
+        link_too.close();
+        keeper_link::end_keeper(&start.places.keeper_socket(), why, KEEPER_ENDS_WITHIN).await;
+    };
+    match outcome? {
+        None => return Ok(Ended::Told),
+        Some(Order::Leave(record)) => end_keeper(record.sentence()).await,
+        Some(Order::Alone(going)) if agent.consensus.log_end()?.is_where(&going.end) => {
+            end_keeper("this node goes on alone, as another cluster".to_owned()).await;
+            going.commit(&state_dir)?;
+            fallback::finish(&state_dir)?;
+        }
+        Some(Order::Alone(_)) => {
+            tracing::warn!(
+                "this node does not go on alone: a leader has been there meanwhile. The old store is in force"
+            );
+            fallback::discard(&state_dir)?;
+        }
+    }
+    Ok(Ended::Changed)
 }
 
 /// Where others reach the plain listener: one on every address is reached at the one that the other nodes use.

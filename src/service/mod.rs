@@ -3,12 +3,14 @@
 //! - `passive`: a node that is in no cluster answers so, and waits for `cluster init` or `cluster join`.
 //! - `member`: a node in a cluster: consensus, keeper, agent, listeners.
 //! - `platform`: the real world around an agent. `removal`: a node that was removed knows it.
+//! - `fallback`: going on alone, and leaving.
 //! - `admission`: letting others join; `calls`: requests of other members.
 //! - `doorway`: one local socket for both lives. `logs`: rotation of logs.
 
 mod admission;
 mod calls;
 mod doorway;
+mod fallback;
 mod logs;
 mod member;
 mod passive;
@@ -132,6 +134,14 @@ fn log_to_stderr(level: &str) {
 
 async fn live(start: Start) -> Result<()> {
     let state_dir = start.places.state_dir();
+    if let Some(gone) = fallback::finish(&state_dir)? {
+        tracing::warn!(
+            "this node has gone on alone: it was node {} of cluster {}, and is cluster {}",
+            gone.node,
+            gone.from,
+            gone.to
+        );
+    }
     let files = IdentityDir::open(state_dir.join(removal::IDENTITY_DIR))?;
     let doorway = Doorway::open(start.places.api_socket())?;
     let removed = removal::Record::read(&state_dir)?;
@@ -142,7 +152,7 @@ async fn live(start: Start) -> Result<()> {
     };
     match member::live(start, credentials, doorway).await? {
         Ended::Told => Ok(()),
-        Ended::Removed => Err(begin_again()),
+        Ended::Changed => Err(begin_again()),
     }
 }
 
@@ -150,8 +160,8 @@ async fn live(start: Start) -> Result<()> {
 enum Ended {
     /// It was told to stop.
     Told,
-    /// It is no member any more.
-    Removed,
+    /// It is no member any more, or one of another cluster.
+    Changed,
 }
 
 /// Puts a fresh process in this one's place, with nothing left of the member that it was; answers why that failed.
@@ -159,5 +169,6 @@ fn begin_again() -> anyhow::Error {
     let mut words = std::env::args_os();
     let mut command = std::process::Command::new("/proc/self/exe");
     command.arg0(words.next().unwrap_or_default()).args(words);
-    anyhow::Error::new(command.exec()).context("the agent cannot begin again after its removal; start it again")
+    anyhow::Error::new(command.exec())
+        .context("the agent cannot begin again after its cluster has changed; start it again")
 }

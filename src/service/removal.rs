@@ -34,6 +34,17 @@ const KNOCK_EVERY: Duration = Duration::from_secs(5);
 /// How long one may take to answer.
 const KNOCK_WITHIN: Duration = Duration::from_secs(1);
 
+/// How a node came to be no member any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum How {
+    /// The cluster removed it.
+    #[default]
+    Removed,
+    /// It left by itself; the cluster may not know.
+    Left,
+}
+
 /// What a node keeps of its removal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -43,8 +54,11 @@ pub(super) struct Record {
     pub(super) name: String,
     /// Which node this was.
     pub(super) node: NodeId,
-    /// The entry that removed it.
+    /// The entry that removed it, or the last one it knew when it left.
     pub(super) index: LogIndex,
+    /// Which of the two.
+    #[serde(default)]
+    pub(super) how: How,
     /// Who said so, for people.
     pub(super) by: String,
     /// When it was said.
@@ -54,11 +68,21 @@ pub(super) struct Record {
 impl Record {
     /// What happened, what still holds, what to do.
     pub(super) fn sentence(&self) -> String {
-        let Self { cluster, name, node, index, by, since: _ } = self;
+        let Self { cluster, name, node, index, how, by, since: _ } = self;
+        let (what, goes_on) = match how {
+            How::Removed => (
+                format!("was removed from cluster {name} ({cluster}) at entry {index}, says {by}"),
+                "the cluster goes on without it. Its old store is kept. To bring it back as a new node: ",
+            ),
+            How::Left => (
+                format!("has left cluster {name} ({cluster}) by the word of {by}; its log went to entry {index}"),
+                "members of that cluster, if there are any, give it up by `pkgctl cluster remove`. Its old store is kept. \
+                 To have it join a cluster as a new node: ",
+            ),
+        };
         format!(
-            "this node (id {node}) was removed from cluster {name} ({cluster}) at entry {index}, says {by}. It runs nothing, \
-             holds no lease and no longer votes; the cluster goes on without it. Its old store is kept. To bring it back \
-             as a new node: `pkgctl cluster token` on a member, then `pkgctl cluster join TOKEN` here"
+            "this node (id {node}) {what}. It runs nothing, holds no lease and no longer votes; {goes_on}`pkgctl cluster token` \
+             on a member, then `pkgctl cluster join TOKEN` here"
         )
     }
 
@@ -85,15 +109,14 @@ impl Record {
     }
 
     fn aside(&self, state_dir: &Path) -> PathBuf {
-        state_dir.join(ASIDE_DIR).join(format!("{}-n{}", self.cluster, self.node))
+        place_aside(state_dir, self.cluster, self.node)
     }
 
     /// Moves the store and the identity of the removed node away, `node.json` last, so that what is interrupted goes on.
     /// Answers where they are. The record stays until [`Self::close`].
     pub(super) fn set_aside(&self, state_dir: &Path) -> Result<PathBuf> {
         let aside = self.aside(state_dir);
-        own_files::dir(&state_dir.join(ASIDE_DIR), 0o700)?;
-        own_files::dir(&aside, 0o700)?;
+        make_aside(&aside)?;
         if state_dir.join(IDENTITY_FILE).exists() {
             for part in [IDENTITY_DIR, STORE_DIR, IDENTITY_FILE] {
                 move_away(&state_dir.join(part), &aside.join(part))?;
@@ -111,8 +134,20 @@ impl Record {
     }
 }
 
+/// Where the store and identity of a node are kept once they are no longer its own.
+pub(super) fn place_aside(state_dir: &Path, cluster: ClusterId, node: NodeId) -> PathBuf {
+    state_dir.join(ASIDE_DIR).join(format!("{cluster}-n{node}"))
+}
+
+/// Makes that directory.
+pub(super) fn make_aside(aside: &Path) -> Result<()> {
+    own_files::dir(aside.parent().unwrap_or(aside), 0o700)?;
+    own_files::dir(aside, 0o700)?;
+    Ok(())
+}
+
 /// Renames, unless it was done before.
-fn move_away(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn move_away(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         return Ok(());
     }
@@ -124,7 +159,7 @@ fn move_away(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-fn sync(dir: &Path) -> Result<()> {
+pub(super) fn sync(dir: &Path) -> Result<()> {
     sync_directory(&RealDisk, dir).with_context(|| format!("cannot sync {}", dir.display()))
 }
 
@@ -140,7 +175,7 @@ pub(super) async fn learned<P: Platform>(agent: &Agent<P>, peers: &TlsPeers) -> 
         (name, if by == me { "its own log".to_owned() } else { state.name_of(by) })
     });
     let since = agent.platform.wall();
-    Record { cluster: removed.cluster, name, node: me, index: removed.index, by, since }
+    Record { cluster: removed.cluster, name, node: me, index: removed.index, how: How::Removed, by, since }
 }
 
 /// Asks one member after the other, so that one of them says it; answers when this node's own log does.
@@ -178,6 +213,7 @@ mod tests {
             name: "test".to_owned(),
             node: NodeId(node),
             index: LogIndex(90),
+            how: How::Removed,
             by: "n1".to_owned(),
             since: WallMillis(5),
         }

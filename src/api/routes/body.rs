@@ -47,6 +47,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Called {
     }
 }
 
+/// Root on this machine, or the agent's own user, in words for the ledger. Nobody else may do what is asked for here: it
+/// is about this node's own files.
+#[derive(Clone, Debug)]
+pub struct Root(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Root {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let own = nix::unistd::geteuid().as_raw();
+        let is_root = match parts.extensions.get::<Caller>() {
+            Some(Caller::Local { uid }) => *uid == 0 || *uid == own,
+            Some(Caller::Remote(_) | Caller::Plain { .. }) | None => false,
+        };
+        let By(who) = By::from_request_parts(parts, state).await?;
+        if is_root {
+            return Ok(Self(who));
+        }
+        let text = format!("only root on the node itself may ask for this, not {who}; nothing was changed");
+        Err(Refusal::new(StatusCode::FORBIDDEN, "not_root", text))
+    }
+}
+
 /// A query, with errors in our own form.
 pub struct Asked<T>(pub T);
 
@@ -98,4 +121,27 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 /// A package's name out of the path.
 pub fn name(given: &str) -> Result<PackageName, Refusal> {
     PackageName::new(given).map_err(|e| Refusal::bad_request(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::identity::{ClientName, Subject};
+
+    #[tokio::test]
+    async fn only_root_on_the_node_itself_is_root() {
+        let own = nix::unistd::geteuid().as_raw();
+        let operator = Subject::Client(ClientName::new("root").unwrap());
+        let remote = [Caller::Remote(operator), Caller::Remote(Subject::Node(crate::engine::NodeId(1)))];
+        let plain = Caller::Plain { from: "127.0.0.1:5".parse().unwrap() };
+        let others = remote.into_iter().chain([plain, Caller::Local { uid: own + 1 }]).map(|caller| (caller, false));
+        let roots = [0, own].map(|uid| (Caller::Local { uid }, true));
+        for (caller, admitted) in others.chain(roots) {
+            let request = axum::http::Request::builder().extension(caller.clone()).body(()).unwrap();
+            let root = Root::from_request_parts(&mut request.into_parts().0, &()).await;
+            assert_eq!(root.is_ok(), admitted, "{caller}");
+        }
+        let nobody = axum::http::Request::new(());
+        assert!(Root::from_request_parts(&mut nobody.into_parts().0, &()).await.is_err());
+    }
 }

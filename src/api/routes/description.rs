@@ -44,7 +44,12 @@ mod tests {
 
     #[test]
     fn every_route_is_described_and_every_description_is_of_a_route() {
-        let served = served(&[include_str!("mod.rs"), include_str!("kv/mod.rs"), include_str!("plain.rs")]);
+        let served = served(&[
+            include_str!("mod.rs"),
+            include_str!("kv/mod.rs"),
+            include_str!("local.rs"),
+            include_str!("plain.rs"),
+        ]);
         let described: Value = serde_json::from_str(TEXT).unwrap();
         let paths = described["paths"].as_object().unwrap();
         let methods = |(path, item): (&String, &Value)| {

@@ -23,7 +23,14 @@ type Answer<T> = Result<Json<T>, Refusal>;
 /// `GET /v1/fences`: of every node, without secrets.
 pub async fn list<D: Door>(State(door): State<D>) -> Answer<Vec<FenceView>> {
     door.linearize().await?;
-    Ok(Json(door.read(|state| state.nodes.iter().map(|(id, node)| view(state, *id, &node.name)).collect())))
+    Ok(Json(door.read(|state| {
+        let formers =
+            state.fallback.iter().flat_map(|fallback| &fallback.formers).map(|(id, former)| (id, &former.name));
+        // Whoever is a member again is shown as that.
+        let formers = formers.filter(|(_, name)| state.nodes.values().all(|node| node.name != **name));
+        let all = state.nodes.iter().map(|(id, node)| (id, &node.name)).chain(formers);
+        all.map(|(id, name)| view(state, *id, name)).collect()
+    })))
 }
 
 fn view(state: &ClusterState, id: NodeId, node: &NodeName) -> FenceView {
@@ -127,7 +134,7 @@ pub async fn confirm<D: Door>(State(door): State<D>, Called(given): Called, by: 
 
 fn named<D: Door>(door: &D, given: &str) -> Result<(NodeName, NodeId), Refusal> {
     let name = NodeName::new(given).map_err(|e| Refusal::bad_request(e.to_string()))?;
-    let found = door.read(|state| state.nodes.iter().find(|(_, node)| node.name == name).map(|(id, _)| *id));
+    let found = door.read(|state| state.to_fence(&name));
     found.map(|id| (name, id)).ok_or_else(|| Rejected::NoSuchNode { node: given.to_owned() }.into())
 }
 

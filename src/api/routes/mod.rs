@@ -6,6 +6,7 @@ mod cluster;
 mod description;
 mod fence;
 mod kv;
+mod local;
 mod log;
 mod packages;
 mod plain;
@@ -22,6 +23,7 @@ use super::failure::Refusal;
 pub use body::{Body, By};
 pub use cluster::Leaving;
 pub use kv::{APPLIED, CREATED, REVISION};
+pub use local::{LocalDoor, local_routes};
 pub use log::NEXT_OFFSET;
 pub use plain::plain_routes;
 
@@ -50,6 +52,8 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/raft", get(raft::show::<D>))
         .route("/v1/raft/step-down", post(raft::step_down::<D>))
         .route("/v1/raft/start-election", post(raft::stand::<D>))
+        .route("/v1/raft/unlisted-off", post(local::confirm_unlisted::<D>))
+        .route("/v1/raft/whole", post(local::say_whole::<D>))
         .route("/v1/fences", get(fence::list::<D>))
         .route("/v1/fences/{name}", put(fence::set::<D>).delete(fence::delete::<D>))
         .route("/v1/fences/{name}/test", post(fence::test::<D>))

@@ -67,6 +67,7 @@ fn cluster_status(
         lease_sets_changing: state.lease_sets.len() > 1,
         warnings: warnings(state, raft, local).into_iter().chain(told).collect(),
         change_waits: waits,
+        fallback: state.fallback.clone(),
         nodes: state.nodes.iter().map(|(id, node)| node_status(state, *id, node, local)).collect(),
     }
 }
@@ -156,8 +157,26 @@ fn watchdog_warnings(state: &ClusterState, local: &Local) -> Vec<String> {
     state.watchdogs.iter().filter_map(warning).collect()
 }
 
+/// That it went on alone, for as long as nobody has said that it is whole.
+fn fallback_warning(state: &ClusterState) -> Option<String> {
+    let fallback = state.fallback.as_ref()?;
+    let (from, by) = (fallback.from, &fallback.by);
+    Some(match fallback.wait() {
+        Some(wait) => format!("{wait}. No package is given to anybody before that (force-standalone by {by})"),
+        None => {
+            let formers: Vec<&str> = fallback.formers.values().map(|former| former.name.as_str()).collect();
+            format!(
+                "this cluster went on alone from cluster {from} (force-standalone by {by}): no two nodes act for one package \
+                 only as long as those of the old one ({}) stay off or have left it. Once it cannot come back: `pkgctl \
+                 raft whole` (docs/fallback.md)",
+                formers.join(", ")
+            )
+        }
+    })
+}
+
 fn warnings(state: &ClusterState, raft: &RaftStatus, local: &Local) -> Vec<String> {
-    let mut all = losses(state, local);
+    let mut all: Vec<String> = fallback_warning(state).into_iter().chain(losses(state, local)).collect();
     all.extend(watchdog_warnings(state, local));
     if state.lease_sets.len() > 1 {
         all.push("the voters are changing: an older lease set is being retired".to_owned());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{ClusterId, LogIndex, NodeId, Profile};
-use crate::package::{Millis, NodeName};
+use crate::package::{Millis, NodeName, Package, PackageName};
 use crate::raft::Role;
 
 /// `GET /v1/raft`.
@@ -76,4 +76,103 @@ pub struct Leading {
     pub leader: Option<String>,
     /// In which term.
     pub term: u64,
+}
+
+/// `GET /v1/raft/force-standalone`: what a node that goes on alone gives up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StandalonePlan {
+    /// The cluster's name, which the operator types.
+    pub cluster: String,
+    /// Its id.
+    pub id: ClusterId,
+    /// The node that would go on.
+    pub node: NodeName,
+    /// Voters of the cluster, this node included.
+    pub voters: usize,
+    /// Last entry in this node's log; what was written after it is lost here.
+    pub last_log: Option<LogIndex>,
+    /// Every other member.
+    pub others: Vec<OtherMember>,
+    /// Why it is refused as things are; none when it is not.
+    pub refused: Option<String>,
+    /// What is given up, a sentence each.
+    pub gives_up: Vec<String>,
+}
+
+/// A member beside the one that would go on alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OtherMember {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Where it answered.
+    pub address: SocketAddr,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Whether it answers now; only voters are asked.
+    pub answers: bool,
+    /// Whether a fence device can switch it off.
+    pub fence_device: bool,
+    /// What it owned, as far as is known here.
+    pub owned: Vec<PackageName>,
+}
+
+/// `POST /v1/raft/force-standalone`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandaloneRequest {
+    /// The cluster's name, as the operator typed it.
+    pub cluster: String,
+    /// Have former members with a fence device switched off.
+    #[serde(default)]
+    pub fence: bool,
+}
+
+/// What it answers; the agent then begins again as the cluster of one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StandaloneBegun {
+    /// The new cluster.
+    pub cluster: ClusterId,
+    /// The one before.
+    pub from: ClusterId,
+    /// Where the old store and identity are kept.
+    pub kept: String,
+}
+
+/// `GET /v1/cluster/leave`: whether this node may leave, and what it knows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeavePlan {
+    /// The cluster's name, which the operator types.
+    pub cluster: String,
+    /// Its id.
+    pub id: ClusterId,
+    /// The node that would leave.
+    pub node: NodeName,
+    /// Why it is refused as things are; none when it is not.
+    pub refused: Option<String>,
+    /// Every definition that it knows.
+    pub packages: Vec<Package>,
+}
+
+/// `POST /v1/cluster/leave`: this node leaves its cluster without being removed from it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveRequest {
+    /// The cluster's name, as the operator typed it.
+    pub cluster: String,
+    /// The entry up to which keys and packages were written down elsewhere; none when nobody wants them.
+    #[serde(default)]
+    pub exported: Option<LogIndex>,
+}
+
+/// What it answers; the agent then begins again, in no cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Left {
+    /// The cluster that was left.
+    pub cluster: ClusterId,
+    /// Which node this was in it.
+    pub node: NodeId,
+    /// Where its store and identity will be kept once it joins another.
+    pub kept: String,
 }

@@ -10,7 +10,7 @@ pub mod verbs;
 mod backup;
 mod load;
 mod read;
-mod save;
+pub(super) mod save;
 mod shown;
 mod watch;
 mod write;

@@ -61,27 +61,40 @@ fn odd(error: serde_json::Error) -> Failed {
 /// `pkgctl kv save [DIR] [-o FILE]`.
 pub async fn save(client: &Client, out: &Out, verb: &Save) -> Result<(), Failed> {
     let range = directory(verb.dir.as_deref())?;
-    let dir = match &range {
-        Range::Below(dir) => format!("{dir}/"),
-        Range::All | Range::Between { .. } => String::new(),
-    };
-    let mut saved = Saved::ask(client, &range, verb.level.word()).await?;
-    let head = Head::new(saved.head.cluster, dir, saved.head.revision, saved.head.keys);
-    let told = serde_json::json!({"revision": head.revision, "keys": head.keys, "file": verb.output});
     match &verb.output {
-        None => write(&mut saved, &head, &mut std::io::stdout().lock()).await.map(drop),
+        None => {
+            let (mut saved, head) = ask(client, &range, verb.level.word()).await?;
+            write(&mut saved, &head, &mut std::io::stdout().lock()).await
+        }
         Some(path) => {
-            let failed = |e: std::io::Error| Failed::outcome(format!("cannot write {}: {e}", path.display()));
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-            write(&mut saved, &head, &mut file).await?;
-            file.as_file().sync_all().map_err(failed)?;
-            file.persist(path).map_err(|e| failed(e.error))?;
-            out.value(&told);
+            let head = into_file(client, &range, verb.level.word(), path).await?;
+            out.value(&serde_json::json!({"revision": head.revision, "keys": head.keys, "file": path}));
             out.say(&format!("{} keys of revision {} are in {}", head.keys, head.revision, path.display()));
             Ok(())
         }
     }
+}
+
+/// Writes the keys of a range into a file that is there whole and durable, or not at all.
+pub async fn into_file(client: &Client, range: &Range, level: &str, path: &Path) -> Result<Head, Failed> {
+    let failed = |e: std::io::Error| Failed::outcome(format!("cannot write {}: {e}", path.display()));
+    let (mut saved, head) = ask(client, range, level).await?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    write(&mut saved, &head, &mut file).await?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|e| failed(e.error))?;
+    Ok(head)
+}
+
+async fn ask(client: &Client, range: &Range, level: &str) -> Result<(Saved, Head), Failed> {
+    let dir = match range {
+        Range::Below(dir) => format!("{dir}/"),
+        Range::All | Range::Between { .. } => String::new(),
+    };
+    let saved = Saved::ask(client, range, level).await?;
+    let head = Head::new(saved.head.cluster, dir, saved.head.revision, saved.head.keys);
+    Ok((saved, head))
 }
 
 async fn write(saved: &mut Saved, head: &Head, to: &mut impl Write) -> Result<(), Failed> {

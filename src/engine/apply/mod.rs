@@ -22,7 +22,7 @@ mod set;
 mod step;
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 

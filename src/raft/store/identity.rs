@@ -13,11 +13,14 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{Disk, Part, sync_directory};
+use super::fault::Health;
 use super::load::OpenError;
-use super::tail::TailFile;
+use super::snapshot::{Snapshot, SnapshotFiles};
+use super::tail::{Tail, TailFile};
 use super::{Table, Write, key, snapshot};
 use crate::engine::codec::seal;
 use crate::engine::{ClusterId, NodeId, Profile};
+use crate::raft::record::Vote;
 
 /// The identity's file in a node's state directory.
 pub const IDENTITY_FILE: &str = "node.json";
@@ -107,6 +110,19 @@ impl StoreLock {
 /// # Errors
 /// [`OpenError::Exists`] when this directory already belongs to a node or holds a store that was in use.
 pub fn create<T: Table>(dir: &Path, identity: Identity, disk: Arc<dyn Disk>) -> Result<(), OpenError> {
+    create_with::<T>(dir, identity, disk, None)
+}
+
+/// The same with a log that begins after this snapshot, and this vote given.
+///
+/// # Errors
+/// As for [`create`].
+pub fn create_with<T: Table>(
+    dir: &Path,
+    identity: Identity,
+    disk: Arc<dyn Disk>,
+    begin: Option<(Snapshot, Vote)>,
+) -> Result<(), OpenError> {
     make_directory(dir).map_err(|e| OpenError::io(dir, "making it", &e))?;
     let _lock = StoreLock::take(dir)?;
     if Identity::read::<T>(dir)?.is_some() {
@@ -120,9 +136,17 @@ pub fn create<T: Table>(dir: &Path, identity: Identity, disk: Arc<dyn Disk>) -> 
         }
         make_directory(&building)?;
         make_directory(&building.join(snapshot::DIR))?;
-        TailFile::create(&building, disk.clone())?;
+        let mut tail = TailFile::create(&building, disk.clone())?;
         let mut table = T::create(&building, disk.clone())?;
-        table.commit(&[Write::Put(key::ABOUT.to_vec(), seal(&identity))], true)?;
+        let mut writes = vec![Write::Put(key::ABOUT.to_vec(), seal(&identity))];
+        if let Some((snapshot, vote)) = &begin {
+            SnapshotFiles::open(&building, disk.clone(), Health::new(dir))?.0.save(snapshot)?;
+            writes.push(Write::Put(key::VOTE.to_vec(), seal(vote)));
+            writes.extend(snapshot.head.last.map(|last| Write::Put(key::PURGED.to_vec(), seal(&last))));
+            tail.note(Tail { last: snapshot.head.last, vote: Some(*vote) })?;
+            tail.sync()?;
+        }
+        table.commit(&writes, true)?;
         drop(table);
         sync_directory(&*disk, &building)?;
         std::fs::rename(&building, &place)?;

@@ -6,7 +6,7 @@ use crate::engine::fallback::{Alone, go_alone};
 use crate::engine::fence::{FenceAction, FenceDevice, FenceOutcome, TIMEOUT_DEFAULT};
 
 /// What chance and an operator add.
-pub(in crate::engine) fn alone() -> Alone {
+pub(crate) fn alone() -> Alone {
     Alone {
         cluster: ClusterId(0x0700),
         ca_certificate: "another authority".into(),

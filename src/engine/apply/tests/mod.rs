@@ -25,10 +25,10 @@ use crate::package::{
     IpResource, Kind, Millis, NodeName, Package, PackageName, ProgramResource, Resource, ResourceName,
 };
 
-pub(in crate::engine) use fallback::alone;
+pub(crate) use fallback::alone;
 
 /// Three nodes up, one lease set of all of them, a session each, one package defined.
-pub(in crate::engine) struct Log {
+pub(crate) struct Log {
     pub state: State,
     pub nodes: Vec<NodeId>,
     pub sessions: Vec<SessionId>,

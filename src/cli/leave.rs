@@ -1,0 +1,103 @@
+//! `pkgctl cluster leave`: this node leaves its cluster; what it knows is written down first, or discarded.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::args;
+use super::client::Client;
+use super::exit::Failed;
+use super::kv::save;
+use super::print::Out;
+use super::standalone::typed;
+use crate::api::types::Status;
+use crate::api::types::raft::{LeavePlan, LeaveRequest, Left};
+use crate::engine::LogIndex;
+use crate::engine::kv::Range;
+use crate::package::to_toml;
+
+/// How long the agent may take to come up in no cluster: everything that runs is stopped first.
+const OUT_WITHIN: Duration = Duration::from_secs(60);
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// All keys, for `pkgctl kv load`.
+const KEYS_FILE: &str = "kv.jsonl";
+/// The directory of package files.
+const PACKAGES_DIR: &str = "packages";
+
+/// Writes down what is wanted, has the node leave, and waits until it is in no cluster.
+pub async fn leave(client: &Client, out: &Out, verb: &args::ClusterLeave) -> Result<(), Failed> {
+    client.on_this_node("cluster leave")?;
+    let plan: LeavePlan = client.get("/v1/cluster/leave").await?;
+    if let Some(why) = &plan.refused {
+        return Err(Failed::rejected(why.clone()));
+    }
+    let what =
+        if verb.discard { "discarding its keys and packages" } else { "after writing down its keys and packages" };
+    let ask = format!("To have {} leave cluster {} ({}), {what}", plan.node, plan.cluster, plan.id);
+    let cluster = typed(out, &verb.typed, &plan.cluster, &ask)?;
+    let exported = match &verb.export {
+        None => None,
+        Some(dir) => Some(export(client, out, dir, &plan).await?),
+    };
+    let left: Left = client.call("POST", "/v1/cluster/leave", &LeaveRequest { cluster, exported }).await?;
+    if timeout(OUT_WITHIN, is_out(client)).await.is_err() {
+        return Err(Failed::waiting(format!(
+            "this node is still a member after {OUT_WITHIN:?}; it goes on without this command: `pkgctl status` shows how"
+        )));
+    }
+    out.say(&format!("{} has left cluster {}, and nothing runs on it", plan.node, plan.cluster));
+    out.say(&format!("its store will be kept in {} once it joins another", left.kept));
+    out.value(&serde_json::json!({
+        "cluster": left.cluster, "node": left.node, "kept": left.kept, "exported": verb.export, "revision": exported,
+    }));
+    Ok(())
+}
+
+async fn is_out(client: &Client) {
+    loop {
+        if let Ok(Some(Status { cluster: None, .. })) = client.get_if_any::<Status>("/v1/status").await {
+            return;
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Everything that the node knows, in a new directory, durably. Answers up to which entry.
+async fn export(client: &Client, out: &Out, dir: &Path, plan: &LeavePlan) -> Result<LogIndex, Failed> {
+    let failed = |e: io::Error| Failed::usage(format!("cannot write to {}: {e}; nothing was changed", dir.display()));
+    let packages = dir.join(PACKAGES_DIR);
+    let empty = !dir.exists() || fs::read_dir(dir).map_err(failed)?.next().is_none();
+    if !empty {
+        let text = format!("{} is not empty; name another directory. Nothing was changed", dir.display());
+        return Err(Failed::usage(text));
+    }
+    // Package files may hold passwords of programs.
+    DirBuilder::new().recursive(true).mode(0o700).create(&packages).map_err(failed)?;
+    for package in &plan.packages {
+        write(&packages.join(format!("{}.toml", package.name)), &to_toml(package)).map_err(failed)?;
+    }
+    let head = save::into_file(client, &Range::All, "stale", &dir.join(KEYS_FILE)).await?;
+    for made in [&packages, dir] {
+        File::open(made).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    }
+    let place = fs::canonicalize(dir).map_err(failed)?;
+    out.say(&format!(
+        "{} keys are in {}, {} package files in {}",
+        head.keys,
+        place.join(KEYS_FILE).display(),
+        plan.packages.len(),
+        place.join(PACKAGES_DIR).display()
+    ));
+    Ok(head.revision)
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
