@@ -5,6 +5,8 @@
 
 #[path = "cluster/bench.rs"]
 mod bench;
+#[path = "cluster/description.rs"]
+mod description;
 #[path = "cluster/fallback.rs"]
 mod fallback;
 #[path = "cluster/fencing.rs"]
@@ -21,6 +23,8 @@ mod kv;
 mod kv_verbs;
 #[path = "cluster/leadership.rs"]
 mod leadership;
+#[path = "cluster/limits.rs"]
+mod limits;
 #[path = "cluster/membership.rs"]
 mod membership;
 #[path = "cluster/remote.rs"]

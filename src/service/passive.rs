@@ -20,7 +20,7 @@ use super::doorway::Doorway;
 use super::removal::{IDENTITY_DIR, Record};
 use crate::api::failure::Refusal;
 use crate::api::local::Local;
-use crate::api::routes::{Body, no_such_method};
+use crate::api::routes::{Body, describe, no_such_method};
 use crate::api::types::{InitRequest, JoinRequest, Joined, Progress, RemovedNode, Status};
 use crate::engine::command::{Entry, NewNode};
 use crate::engine::state::Cluster;
@@ -83,6 +83,7 @@ pub(super) async fn wait(
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/changes", get(changes))
+        .route("/v1/openapi.json", get(describe))
         .route("/v1/cluster/init", post(init))
         .route("/v1/cluster/join", post(join))
         .fallback(outside_any_cluster)

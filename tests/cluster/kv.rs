@@ -8,44 +8,44 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, PATIENCE, agent};
 
-const PLAIN: u16 = 8091;
+pub const PLAIN: u16 = 8091;
 
 /// An agent with plain HTTP on the address that the other nodes use.
-fn plain(place: &Place) -> Vec<String> {
+pub fn plain(place: &Place) -> Vec<String> {
     let config = place.disk.join("etc/pkgctl/agent.toml");
     std::fs::create_dir_all(config.parent().unwrap()).unwrap();
     std::fs::write(config, format!("http_listen = \"{}:{PLAIN}\"\n", place.address)).unwrap();
     agent(place)
 }
 
-fn three() -> Option<Bench> {
+pub fn three() -> Option<Bench> {
     let bench = Bench::founded_with(&["n1", "n2", "n3"], "default", plain)?;
     bench.join("n2");
     bench.join("n3");
     Some(bench)
 }
 
-struct Said {
-    status: u16,
+pub struct Said {
+    pub status: u16,
     head: String,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Said {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    fn code(&self) -> (u16, String) {
+    pub fn code(&self) -> (u16, String) {
         (self.status, self.json()["code"].as_str().unwrap_or_default().to_owned())
     }
 }
 
-fn connect(bench: &Bench, node: &str, head: &str, body: &[u8]) -> UnixStream {
+pub fn connect(bench: &Bench, node: &str, head: &str, body: &[u8]) -> UnixStream {
     let mut stream = UnixStream::connect(bench.lab.place(node).disk.join("run/pkgctl/api.sock")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let text = format!("{head}\r\nhost: pkgctl\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -54,7 +54,7 @@ fn connect(bench: &Bench, node: &str, head: &str, body: &[u8]) -> UnixStream {
 }
 
 /// One request on the node's own socket; `line` may have headers after it.
-fn ask(bench: &Bench, node: &str, line: &str, body: &[u8]) -> Said {
+pub fn ask(bench: &Bench, node: &str, line: &str, body: &[u8]) -> Said {
     let (line, headers) = line.split_once("\r\n").map_or((line, String::new()), |(l, h)| (l, format!("\r\n{h}")));
     let mut all = Vec::new();
     let ended = connect(bench, node, &format!("{line} HTTP/1.1{headers}"), body).read_to_end(&mut all);
@@ -63,19 +63,19 @@ fn ask(bench: &Bench, node: &str, line: &str, body: &[u8]) -> Said {
     Said { status: head.split(' ').nth(1).unwrap().parse().unwrap(), head, body: all[end + 4..].to_vec() }
 }
 
-fn get(bench: &Bench, node: &str, path: &str) -> Said {
+pub fn get(bench: &Bench, node: &str, path: &str) -> Said {
     ask(bench, node, &format!("GET {path}"), b"")
 }
 
 /// Puts a key, which must be taken.
-fn put(bench: &Bench, node: &str, key: &str, value: &[u8]) -> u64 {
+pub fn put(bench: &Bench, node: &str, key: &str, value: &[u8]) -> u64 {
     let said = ask(bench, node, &format!("PUT /v1/kv/{key}"), value);
     assert_eq!(said.status, 200, "{}", said.json());
     said.json()["revision"].as_u64().unwrap()
 }
 
 /// Waits for a line of a watch that begins so; all lines until then.
-fn until_line(watch: &mut impl BufRead, begin: &str) -> Vec<String> {
+pub fn until_line(watch: &mut impl BufRead, begin: &str) -> Vec<String> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -233,6 +233,9 @@ fn a_stale_read_shows_the_past_and_a_consistent_one_is_refused_where_a_majority_
     bench.until("the others have a leader", wrote);
     assert_eq!(value(&leader, "consistent").0, 503);
     assert_eq!(value(&leader, "stale"), is("newer"));
+    // It answers by its own copy for as long as it has not heard that it was replaced, or is refused.
+    let default = value(&leader, "default");
+    assert!(default.0 == 503 || default == is("newer"), "{default:?}");
     assert_eq!(value(others[0], "consistent"), is("newest"));
     bench.lab.heal(&leader).unwrap();
     bench.until("the old leader has caught up", || value(&leader, "default") == is("newest"));

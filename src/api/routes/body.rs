@@ -113,8 +113,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let Raw(bytes) = Raw::from_request(request, state).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        let bad = |e: serde_json::Error| Refusal::bad_request(format!("the body is not what this route takes: {e}"));
-        serde_json::from_slice(text).map(Body).map_err(bad)
+        let bad = |why: String| Refusal::bad_request(format!("the body is not what this route takes: {why}"));
+        // Serde would take an array for the fields in their order, and an empty one for defaults.
+        if text.trim_ascii_start().first() != Some(&b'{') {
+            return Err(bad("write a JSON object".to_owned()));
+        }
+        serde_json::from_slice(text).map(Body).map_err(|e| bad(e.to_string()))
     }
 }
 

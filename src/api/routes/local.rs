@@ -39,6 +39,7 @@ pub fn local_routes<L: LocalDoor>(door: L) -> Router {
     Router::new()
         .route("/v1/raft/force-standalone", get(plan::<L>).post(go_alone::<L>))
         .route("/v1/cluster/leave", get(leave_plan::<L>).post(leave::<L>))
+        .method_not_allowed_fallback(super::no_such_method)
         .with_state(door)
 }
 

@@ -22,6 +22,7 @@ use super::failure::Refusal;
 
 pub use body::{Body, By};
 pub use cluster::Leaving;
+pub use description::describe;
 pub use kv::{APPLIED, CREATED, REVISION};
 pub use local::{LocalDoor, local_routes};
 pub use log::NEXT_OFFSET;

@@ -2,9 +2,12 @@
 //!
 //! A value that is UTF-8 text is `"value"`, any other is `"base64"`.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -294,11 +297,34 @@ pub struct KvChange {
 }
 
 /// What is deleted: a key, a directory by the `/` at its end (`/` alone: everything), or an interval.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 enum KvWhich {
     Path(String),
     Interval(KvInterval),
+}
+
+/// By hand, because an array would be read as an interval, and one of two nulls as everything there is.
+impl<'de> Deserialize<'de> for KvWhich {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = KvWhich;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key, a directory, or an interval as an object with `from` and `to`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<KvWhich, E> {
+                Ok(KvWhich::Path(path.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KvWhich, A::Error> {
+                KvInterval::deserialize(MapAccessDeserializer::new(map)).map(KvWhich::Interval)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// From the first key on (itself included) up to the second (itself excluded).
@@ -383,6 +409,9 @@ impl KvChange {
         let value = Given { value, base64 }.take()?;
         match (put, value, delete) {
             (Some(key), Some(value), None) => Ok(Change::Put { key, value }),
+            (None, None, Some(KvWhich::Path(path))) if path.is_empty() => {
+                Err("`delete` is empty; write a key, a directory, or / for everything".to_owned())
+            }
             (None, None, Some(KvWhich::Path(path))) => Ok(match Meant::read(&path)? {
                 Meant::Key(key) => Change::Delete { key },
                 Meant::Below(range) => Change::DeleteRange { range },
@@ -488,6 +517,7 @@ mod tests {
         for (text, why) in [
             (r#"{"then":[{"put":"a"}]}"#, "then[0]: write `put` with `value`"),
             (r#"{"then":[{"delete":"a","value":"x"}]}"#, "then[0]"),
+            (r#"{"then":[{"delete":""}]}"#, "then[0]: `delete` is empty"),
             (r#"{"else":[{"delete":"a//b"}]}"#, "else[0]: 'a//b' is not a key"),
             (r#"{"when":[{"key":"a"}]}"#, "when[0]: write `exists` alone"),
             (r#"{"when":[{"key":"a","exists":true,"op":"="}]}"#, "when[0]"),
@@ -497,6 +527,17 @@ mod tests {
             let said = serde_json::from_str::<KvTxn>(text).unwrap().read().unwrap_err();
             assert!(said.contains(why), "{text}: {said}");
         }
+    }
+
+    #[test]
+    fn an_interval_is_an_object_and_never_an_array() {
+        for given in
+            [r#"{"then":[{"delete":[null,null]}]}"#, r#"{"then":[{"delete":["a"]}]}"#, r#"{"then":[{"delete":7}]}"#]
+        {
+            let said = serde_json::from_str::<KvTxn>(given).unwrap_err().to_string();
+            assert!(said.contains("as an object with `from` and `to`"), "{said}");
+        }
+        assert!(serde_json::from_str::<KvTxn>(r#"{"then":[{"delete":{"form":"a"}}]}"#).is_err());
     }
 
     #[test]

@@ -194,6 +194,7 @@ fn signs_and_requests_are_read_and_written_alike() {
     let id: RequestId = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap();
     assert_eq!(id.to_string().parse(), Ok(id));
     assert!("".parse::<RequestId>().is_err() && "x".parse::<RequestId>().is_err());
+    assert!("+5".parse::<RequestId>().is_err());
 }
 
 fn change() -> impl Strategy<Value = Change> {

@@ -58,8 +58,10 @@ impl std::str::FromStr for RequestId {
     /// 1 to 32 hexadecimal digits; hyphens, as in a UUID, are passed over.
     fn from_str(given: &str) -> Result<Self, String> {
         let digits: String = given.chars().filter(|c| *c != '-').collect();
-        let bad = |_| format!("'{given}' names no request: write 1 to 32 hexadecimal digits, such as a UUID");
-        u128::from_str_radix(&digits, 16).map(Self).map_err(bad)
+        let bad = || format!("'{given}' names no request: write 1 to 32 hexadecimal digits, such as a UUID");
+        // The reader of numbers takes a sign too.
+        let read = digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u128::from_str_radix(&digits, 16).ok());
+        read.flatten().map(Self).ok_or_else(bad)
     }
 }
 
