@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use pkgctl::cli::args::{Args, Verb};
+use pkgctl::cli::args::{Args, Node, Verb};
 use pkgctl::{cli, keeper, lab, service};
 
 /// What one hidden role does with the arguments after its name.
@@ -38,6 +38,10 @@ fn main() -> ExitCode {
     let args = Args::parse_from(cli::alias::spelled_out(std::env::args_os()));
     match &args.verb {
         Verb::Agent(verb) => service::run(&args, verb),
+        Verb::Serve(verb) => service::home::run(&args, verb),
+        Verb::FirstBoot(verb) => service::home::first_boot(&args, verb),
+        Verb::Node(Node::Start) => service::home::start(&args),
+        Verb::Node(Node::Stop) => service::home::stop(&args),
         Verb::Demo(verb) => lab::demo::run(verb, args.json),
         _ => talk(args),
     }

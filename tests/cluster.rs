@@ -31,6 +31,10 @@ mod membership;
 mod remote;
 #[path = "cluster/replays.rs"]
 mod replays;
+#[path = "cluster/seed_rows.rs"]
+mod seed_rows;
+#[path = "cluster/seeds.rs"]
+mod seeds;
 #[path = "cluster/silence.rs"]
 mod silence;
 #[path = "cluster/store.rs"]

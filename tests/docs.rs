@@ -67,6 +67,66 @@ fn the_defaults_are_the_ones_told() {
     assert_eq!(row_of("stop_signal", 0)[2], format!("`\"{signal}\"`"));
 }
 
+/// What is typed in the four documents that docs/seeds.md maps, line by line.
+const SEED_LINES: &[&str] = &[
+    "java -jar jsimpledb-cli.jar",
+    "raft-status",
+    "raft-add nodeA A.A.A.A",
+    "raft-add nodeB B.B.B.B",
+    "raft-add nodeC C.C.C.C",
+    "help raft-step-down",
+    "mkdir ~/raftd.1",
+    "cd ~/raftd.1",
+    "raftd",
+    "Enter host:port> localhost:4001",
+    "Initialize or join? [ij] i",
+    "mkdir ~/raftd.2",
+    "cd ~/raftd.2",
+    "Enter host:port> localhost:4002",
+    "Initialize or join? [ij] j",
+    "Server to join: localhost:4001",
+    "go build",
+    "./raftdb -id node01 ~/.raftdb",
+    "$GOPATH/bin/raftdb -id node01 ",
+    "$GOPATH/bin/raftdb -id node02 ",
+    "$GOPATH/bin/raftdb -id node03 ",
+    "curl -X POST raft-cluster-host01:8091/key -d '{\"foo\": \"bar\"}' -L",
+    "curl -X GET raft-cluster-host01:8091/key/foo -L",
+    "curl -X DELETE raft-cluster-host02:8091/key/foo -L",
+    "curl -X GET raft-cluster-host02:8091/key/foo?level=stale",
+    "curl -X GET raft-cluster-host02:8091/key/foo?level=default -L",
+    "curl -X GET raft-cluster-host02:8091/key/foo?level=consistent -L",
+    "configure `conf/cluster_nodes",
+    "configure `conf/election_timeout",
+    "configure `conf/snapshot_period",
+    "verify that the user",
+    "copy the lite-raft directory on every node",
+    "./lite-raft first-boot",
+    "./lite-raft stop",
+    "./lite-raft start",
+    "./lite-raft-client set key value",
+    "./lite-raft-client if key = X set Y",
+    "./lite-raft-client get key",
+    "./lite-raft-client add-member node2",
+    "./lite-raft-client del-member node2",
+    "copy the pkg directory",
+    "configure pkg/lite-raft-remote",
+    "copy pkg/control-scripts/template",
+    "./pkg init testpk1",
+    "./pkg run testpkg1",
+    "./pkg status testpk1",
+    "./pkg stop testpkg1",
+];
+
+#[test]
+fn every_line_of_the_seeds_has_its_row() {
+    let told: Vec<String> = rows(include_str!("../docs/seeds.md")).into_iter().map(|row| row[0].clone()).collect();
+    for line in SEED_LINES {
+        let there = told.iter().any(|cell| cell.trim_start_matches('`').starts_with(line));
+        assert!(there, "docs/seeds.md has no row for: {line}");
+    }
+}
+
 #[test]
 fn the_first_example_is_a_good_package_file_of_ten_lines() {
     let example = PACKAGE_FILE.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();

@@ -88,6 +88,12 @@ pub enum Verb {
     /// This node as a whole
     #[command(subcommand)]
     Node(Node),
+    /// Run a node in the foreground, with all its files below a directory: agent and keeper, without systemd
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(Serve),
+    /// Make a cluster of the nodes in conf/cluster_nodes, or come into it: to be typed once on each of them
+    #[command(after_help = BOOT_EXAMPLES)]
+    FirstBoot(FirstBoot),
     /// Show a failover on this machine, in network namespaces; needs no root and nothing installed
     Demo(crate::lab::demo::DemoArgs),
     /// Run the agent of this node (what pkgctl-agent.service does)
@@ -541,9 +547,94 @@ pub struct StepDown {
     pub to: Option<NodeName>,
 }
 
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  pkgctl serve --id n1 --raft-addr host1 --init /srv/n1
+                            a new cluster of this node alone
+  pkgctl serve --id n2 --raft-addr host2 --join host1 /srv/n2
+                            join the cluster of host1, with the same secret:
+                            copy ~/.config/pkgctl/secret from there first
+  pkgctl serve /srv/n2      again: nothing is joined a second time
+  pkgctl --root /srv/n2 status
+
+Ctrl-C moves packages away and ends agent and keeper.";
+
+/// Whose ways are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Like {
+    /// One host:port, for HTTP; the cluster's port lies 1000 above
+    Raftd,
+    /// Its default addresses; without --join it makes a cluster
+    Raftdb,
+}
+
+/// `pkgctl serve`.
+#[derive(Debug, Parser)]
+pub struct Serve {
+    /// The directory, made if there is none [default: --root, then the one that this is typed in]
+    pub dir: Option<PathBuf>,
+    /// The node's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub id: Option<NodeName>,
+    /// Where the other nodes reach it, tcp and udp
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub raft_addr: Option<String>,
+    /// Where plain HTTP is served, for keys (docs/kv.md) [default: nowhere]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http_addr: Option<String>,
+    /// Join the cluster of this member, named by its cluster port or its plain HTTP; several are tried in turn
+    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
+    pub join: Vec<String>,
+    /// Make a cluster
+    #[arg(long, conflicts_with_all = ["join", "wait"])]
+    pub init: bool,
+    /// Wait to be added from a member (`pkgctl raft add`)
+    #[arg(long, conflicts_with = "join")]
+    pub wait: bool,
+    /// The new cluster's timing
+    #[arg(long, value_enum, default_value_t = ProfileArg::Default)]
+    pub profile: ProfileArg,
+    /// Whose options and questions are followed
+    #[arg(long, value_enum, hide = true)]
+    pub like: Option<Like>,
+    /// Ask until somebody lets this node in
+    #[arg(long, hide = true)]
+    pub patient: bool,
+    /// Join the cluster that one of these is in, if one is, instead of making one
+    #[arg(long, value_delimiter = ',', hide = true)]
+    pub unless_known_by: Vec<String>,
+    /// Leave the terminal
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+const BOOT_EXAMPLES: &str = "\
+Examples:
+  echo host1 host2 host3 > conf/cluster_nodes
+  pkgctl --root . cluster secret    then copy the directory to every node
+  pkgctl first-boot                 on each of them, in any order
+  pkgctl --root . node stop
+  pkgctl --root . node start        from the second time on
+
+The first in the list makes the cluster, the others join it. Where pkgctl's
+units are installed, systemd runs the node. conf/election_timeout (seconds;
+10 and more: profile wan) and conf/snapshot_period (entries) may be there.";
+
+/// `pkgctl first-boot`.
+#[derive(Debug, Parser)]
+pub struct FirstBoot {
+    /// The directory with conf/
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+}
+
 /// `pkgctl node …`.
 #[derive(Debug, Subcommand)]
 pub enum Node {
+    /// Start the node that lives in --root, or in this directory; where pkgctl's units are installed, by systemd
+    Start,
+    /// Stop it: packages move away first
+    Stop,
     /// Move everything away in good order, before this node goes down
     Leave(Leave),
 }
@@ -571,6 +662,9 @@ pub struct Agent {
     /// Expect the keeper to be run by systemd, instead of starting it
     #[arg(long)]
     pub no_keeper: bool,
+    /// End with this process, which started this one
+    #[arg(long, value_name = "PID", hide = true)]
+    pub with_parent: Option<i32>,
 }
 
 #[cfg(test)]
@@ -579,10 +673,17 @@ mod tests {
 
     #[test]
     fn examples_fit_a_narrow_terminal_and_show_commands_that_parse() {
-        let all = format!(
-            "{EXAMPLES}\n{FENCE_EXAMPLES}\n{RAFT_EXAMPLES}\n{LEAVE_EXAMPLES}\n{STANDALONE_EXAMPLES}\n{}",
-            kv::verbs::EXAMPLES
-        );
+        let all = [
+            EXAMPLES,
+            FENCE_EXAMPLES,
+            RAFT_EXAMPLES,
+            LEAVE_EXAMPLES,
+            STANDALONE_EXAMPLES,
+            SERVE_EXAMPLES,
+            BOOT_EXAMPLES,
+            kv::verbs::EXAMPLES,
+        ]
+        .join("\n");
         all.lines().for_each(|line| assert!(line.chars().count() <= 80, "{line}"));
         let whole = all.replace(" \\\n      ", " ");
         let examples: Vec<&str> = whole.lines().filter_map(|line| line.strip_prefix("  pkgctl ")).collect();

@@ -25,6 +25,8 @@ use crate::package::NodeName;
 const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 /// How long the session of a silent node may take to expire.
 const LAPSE_WITHIN: Duration = Duration::from_secs(15);
+/// How long a node that was stopped a moment ago may take to be missed.
+const SILENT_WITHIN: Duration = Duration::from_secs(4);
 /// How long one question for changes may wait.
 const STEP_MS: u64 = 500;
 
@@ -94,7 +96,14 @@ pub(super) async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemo
     // A refusal would come a moment too early; when this takes too long, the answer says why.
     let _ = timeout(LAPSE_WITHIN, watch(client, out, &shown, |status| lapsing(status, name))).await;
     let request = RemoveRequest { node: name.clone() };
-    let changed: Changed = client.call("POST", "/v1/cluster/remove", &request).await?;
+    let removal = async || client.call::<_, Changed>("POST", "/v1/cluster/remove", &request).await;
+    let changed = match removal().await {
+        Err(failed) if failed.is_refusal() && falls_silent(client, out, name).await => {
+            let _ = timeout(LAPSE_WITHIN, watch(client, out, &shown, |status| lapsing(status, name))).await;
+            removal().await?
+        }
+        outcome => outcome?,
+    };
     if verb.no_wait {
         out.say(&format!("{name} is being removed; `pkgctl cluster status` shows how far it is"));
         out.value(&changed);
@@ -151,6 +160,18 @@ fn node_named<'a>(status: Option<&'a Status>, name: &NodeName) -> Option<&'a Nod
 fn lapsing(status: Option<&Status>, name: &NodeName) -> Look {
     let silent = node_named(status, name).is_some_and(|n| n.silent);
     (silent.then(|| format!("waiting until the lease of {name} has run out")), !silent)
+}
+
+/// Whether a member that seemed to be up falls silent within a moment.
+async fn falls_silent(client: &Client, out: &Out, name: &NodeName) -> bool {
+    let fell = Cell::new(false);
+    let look = |status: Option<&Status>| {
+        let node = node_named(status, name);
+        fell.set(node.is_some_and(|node| node.silent || node.session.is_none()));
+        (None, node.is_none() || fell.get())
+    };
+    let _ = timeout(SILENT_WITHIN, watch(client, out, &Cell::default(), look)).await;
+    fell.get()
 }
 
 fn removing(status: Option<&Status>, name: &NodeName) -> Look {
@@ -211,7 +232,10 @@ fn joining(status: Option<&Status>, node: Option<NodeId>) -> Look {
 const VOTES: &str = "a voter with a lease";
 
 fn step_of(status: &Status, node: NodeId) -> String {
-    let Some(cluster) = &status.cluster else { return "waiting for the log".to_owned() };
+    let Some(cluster) = &status.cluster else {
+        let outside = status.local.node == NodeId::default();
+        return if outside { "in no cluster yet" } else { "waiting for the log" }.to_owned();
+    };
     let changing = cluster.lease_sets_changing;
     let me = cluster.nodes.iter().find(|n| n.id == node);
     match me {

@@ -5,14 +5,15 @@
 pub mod alias;
 pub mod args;
 pub mod exit;
+pub mod introduction;
 pub mod kv;
+pub mod reach;
 
 mod client;
 mod cluster;
 mod fence;
 mod follow;
 mod init;
-mod introduction;
 mod leave;
 mod logs;
 mod members;
@@ -20,7 +21,6 @@ mod node;
 mod operators;
 mod print;
 mod raft;
-mod reach;
 mod run;
 mod standalone;
 mod status;
@@ -28,11 +28,15 @@ mod stop;
 mod switch;
 
 use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use self::args::{Args, Verb};
 use self::client::Client;
 use self::exit::Failed;
 use self::print::Out;
+use crate::api::types::Status;
 
 /// Prints a table for people.
 pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
@@ -42,13 +46,35 @@ pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
 /// Runs a verb that talks to an agent; prints what went wrong and answers the exit code.
 pub async fn run_verb(args: Args) -> ExitCode {
     let out = Out::new(args.json);
-    match dispatch(&args, &out).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failed) => {
-            out.failed(&failed);
-            failed.code()
-        }
+    dispatch(&args, &out).await.map_or_else(|failed| report(&args, &failed), |()| ExitCode::SUCCESS)
+}
+
+/// Prints what went wrong and answers the exit code.
+pub fn report(args: &Args, failed: &Failed) -> ExitCode {
+    Out::new(args.json).failed(failed);
+    failed.code()
+}
+
+/// Runs a verb that talks to an agent, for another one.
+pub async fn perform(args: &Args) -> Result<(), Failed> {
+    dispatch(args, &Out::new(args.json)).await
+}
+
+/// How often an agent that is about to start is asked.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits until the agent is there and has started.
+pub async fn until_it_answers(args: &Args) -> Result<(), Failed> {
+    let client = Client::find(args)?;
+    while client.get::<Status>("/v1/status").await.is_err() {
+        sleep(ASK_EVERY).await;
     }
+    Ok(())
+}
+
+/// Waits until the node that answers votes; shows each step.
+pub async fn until_it_votes(args: &Args) -> Result<(), Failed> {
+    cluster::wait_for_vote_of(&Client::find(args)?, &Out::new(args.json), None).await
 }
 
 async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
@@ -68,6 +94,8 @@ async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
         Verb::Raft(verb) => raft::raft(&client, out, verb).await,
         Verb::Kv(verb) => kv::kv(&client, out, verb).await,
         Verb::Node(verb) => node::node(&client, out, verb).await,
-        Verb::Agent(_) | Verb::Demo(_) => Err(Failed::usage("this verb is not for an agent".to_owned())),
+        Verb::Agent(_) | Verb::Demo(_) | Verb::Serve(_) | Verb::FirstBoot(_) => {
+            Err(Failed::usage("this verb is not for an agent".to_owned()))
+        }
     }
 }

@@ -14,7 +14,10 @@ const STOPPING: &str = "stopping";
 
 /// Moves everything away and waits until it runs elsewhere.
 pub async fn node(client: &Client, out: &Out, verb: &args::Node) -> Result<(), Failed> {
-    let args::Node::Leave(leave) = verb;
+    let leave = match verb {
+        args::Node::Leave(leave) => leave,
+        args::Node::Start | args::Node::Stop => return Err(Failed::usage("this verb is not for an agent".to_owned())),
+    };
     if leave.when_stopping && !system_is_stopping() {
         out.say("the system is not going down: packages stay");
         return Ok(());

@@ -110,11 +110,16 @@ fn identity(named: Option<PathBuf>, places: &Places) -> Result<Arc<Credentials>,
     own.map_err(|e| Failed::usage(e.to_string()))?.map(Arc::new).ok_or_else(none)
 }
 
-/// `$XDG_CONFIG_HOME/pkgctl/client.toml`, or below `~/.config`.
-fn client_file() -> Option<PathBuf> {
+/// `$XDG_CONFIG_HOME/pkgctl`, or below `~/.config`: what is this user's of pkgctl.
+pub fn config_dir() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
-    Some(config.join("pkgctl/client.toml"))
+    Some(config.join("pkgctl"))
+}
+
+/// The client's configuration in it.
+fn client_file() -> Option<PathBuf> {
+    config_dir().map(|dir| dir.join("client.toml"))
 }
 
 /// `client.toml`: where members answer, and with what a client proves itself. Names of files count from its directory.

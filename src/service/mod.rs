@@ -5,12 +5,14 @@
 //! - `platform`: the real world around an agent. `removal`: a node that was removed knows it.
 //! - `fallback`: going on alone, and leaving.
 //! - `admission`: letting others join; `calls`: requests of other members.
+//! - `home`: a node that lives in a directory, without systemd.
 //! - `doorway`: one local socket for both lives. `logs`: rotation of logs.
 
 mod admission;
 mod calls;
 mod doorway;
 mod fallback;
+pub mod home;
 mod logs;
 mod member;
 mod passive;
@@ -77,7 +79,17 @@ pub fn run(args: &args::Args, verb: &args::Agent) -> ExitCode {
     }
 }
 
+/// Ends with the process that started this one, also when that is killed.
+fn end_with(parent: i32) -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM).context("cannot end with the process above")?;
+    if nix::unistd::getppid().as_raw() != parent {
+        bail!("the process {parent} that started this one has ended");
+    }
+    Ok(())
+}
+
 fn prepare(args: &args::Args, verb: &args::Agent) -> Result<Start> {
+    verb.with_parent.map_or(Ok(()), end_with)?;
     let places = Places::under(args.root.as_deref());
     let config = configuration(verb.config.clone().unwrap_or_else(|| places.config_file()), verb.config.is_some())?;
     log_to_stderr(&config.log);
@@ -116,7 +128,7 @@ fn configuration(path: PathBuf, named: bool) -> Result<Config> {
     }
 }
 
-fn host_name() -> Result<NodeName> {
+pub(in crate::service) fn host_name() -> Result<NodeName> {
     let name = nix::unistd::gethostname().context("cannot read the host name")?;
     let name = name.to_string_lossy().into_owned();
     NodeName::new(name)

@@ -72,7 +72,12 @@ pub fn definition(lab: &Lab, owners: &[&str]) -> String {
 
 /// The lab of a test; none where namespaces are refused.
 fn lab(nodes: &[&str], command: fn(&Place) -> Vec<String>) -> Option<Lab> {
-    match Lab::build(LabSpec::new(PKGCTL, nodes).command(command)) {
+    lab_of(LabSpec::new(PKGCTL, nodes).command(command))
+}
+
+/// Any lab; none where namespaces are refused.
+pub fn lab_of(spec: LabSpec) -> Option<Lab> {
+    match Lab::build(spec) {
         Ok(lab) => Some(lab),
         Err(LabError::NotPermitted { reason }) => {
             let _ = writeln!(std::io::stderr(), "skipped 1 test of a cluster: {reason}");

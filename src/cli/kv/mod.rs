@@ -39,6 +39,7 @@ pub async fn kv(client: &Client, out: &Out, verb: &Kv) -> Result<(), Failed> {
         Kv::Save(save) => save::save(client, out, save).await,
         Kv::Load(load) => load::load(client, out, load).await,
         Kv::Txn(file) => write::txn(client, out, file).await,
+        Kv::Noop => write::noop(client, out).await,
     }
 }
 

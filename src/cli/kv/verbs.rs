@@ -19,6 +19,9 @@ Examples:
   pkgctl kv list app                     keys below app/
   pkgctl kv unset app/url
   pkgctl kv unset app --below            everything below app/
+  pkgctl kv list --values --from a --to m --limit 10
+  pkgctl kv unset --from a --to m        from a on, up to m and without it
+  pkgctl kv noop                         an entry that changes nothing
   pkgctl kv watch app/                   a line for each change, as it comes
   pkgctl kv save -o backup.kv            all keys at one moment
   pkgctl kv load backup.kv --check       what it would change
@@ -45,6 +48,8 @@ pub enum Kv {
     Save(Save),
     /// Bring back what `save` wrote, after showing what that changes
     Load(Load),
+    /// Put an entry into the log that changes nothing, and print its index
+    Noop,
     /// Carry out a transaction in JSON: conditions, and changes that are made all at once
     Txn(TxnFile),
 }
@@ -133,12 +138,19 @@ pub struct Set {
 #[derive(Debug, Parser)]
 pub struct Unset {
     /// The key; with --below the directory, / for everything
-    pub key: String,
+    #[arg(required_unless_present_any = ["from", "to"], conflicts_with_all = ["from", "to"])]
+    pub key: Option<String>,
     /// Everything below it, and not the key itself
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["from", "to"])]
     pub below: bool,
+    /// Every key from this one on
+    #[arg(long, value_name = "KEY")]
+    pub from: Option<Key>,
+    /// Every key before this one
+    #[arg(long, value_name = "KEY")]
+    pub to: Option<Key>,
     /// Only if the key's revision is this one
-    #[arg(long, value_name = "N", value_parser = index, conflicts_with = "below")]
+    #[arg(long, value_name = "N", value_parser = index, conflicts_with_all = ["below", "from", "to"])]
     pub revision: Option<LogIndex>,
     /// In whose name
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::io::Read;
 use super::verbs::{Act, If, Owner, Set, TxnFile, Unset};
 use super::{Client, Failed, Out, address, change, directory, had, named, outcome, query};
 use crate::api::types::kv::{KvDeleted, KvOutcome, KvPut, KvTxn};
-use crate::engine::kv::{Change, Changed, Condition, Guard, Key, RequestId, Test, Txn};
+use crate::engine::kv::{Change, Changed, Condition, Guard, Key, Range, RequestId, Test, Txn};
 use crate::engine::{LogIndex, Token};
 use crate::net::http::Method;
 
@@ -22,14 +22,19 @@ pub async fn set(client: &Client, out: &Out, verb: &Set) -> Result<(), Failed> {
 
 /// `pkgctl kv unset K [--below]`.
 pub async fn unset(client: &Client, out: &Out, verb: &Unset) -> Result<(), Failed> {
+    let Some(given) = &verb.key else {
+        let range = Range::Between { from: verb.from.clone(), to: verb.to.clone() };
+        return unset_range(client, out, range, "in the range", &verb.owner).await;
+    };
     if verb.below {
-        return unset_below(client, out, verb).await;
+        let range = directory(Some(given))?;
+        return unset_range(client, out, range, &format!("below '{given}'"), &verb.owner).await;
     }
-    if verb.key.ends_with('/') {
-        let text = format!("'{}' is a directory: add --below to take away everything below it", verb.key);
+    if given.ends_with('/') {
+        let text = format!("'{given}' is a directory: add --below to take away everything below it");
         return Err(Failed::usage(text));
     }
-    let key = Key::new(&verb.key).map_err(|e| Failed::usage(e.to_string()))?;
+    let key = Key::new(given).map_err(|e| Failed::usage(e.to_string()))?;
     let path = format!("/v1/kv/{}{}", address(key.as_str()), terms(verb.revision, &verb.owner)?);
     let deleted: KvDeleted = outcome(client.send(change(Method::DELETE, path, None)).await?)?;
     if deleted.deleted == 0 {
@@ -40,9 +45,16 @@ pub async fn unset(client: &Client, out: &Out, verb: &Unset) -> Result<(), Faile
     Ok(())
 }
 
-async fn unset_below(client: &Client, out: &Out, verb: &Unset) -> Result<(), Failed> {
-    let then = vec![Change::DeleteRange { range: directory(Some(&verb.key))? }];
-    let txn = Txn { then, guard: guard(&verb.owner)?, ..Txn::default() };
+/// `pkgctl kv noop`: a transaction without conditions and changes; its revision is the entry's index.
+pub async fn noop(client: &Client, out: &Out) -> Result<(), Failed> {
+    let done = carry_out(client, Txn::default().into()).await?;
+    out.say(&done.revision.to_string());
+    out.value(&serde_json::json!({"index": done.revision}));
+    Ok(())
+}
+
+async fn unset_range(client: &Client, out: &Out, range: Range, which: &str, owner: &Owner) -> Result<(), Failed> {
+    let txn = Txn { then: vec![Change::DeleteRange { range }], guard: guard(owner)?, ..Txn::default() };
     let done = carry_out(client, txn.into()).await?;
     let gone = |changed: &Changed| match changed {
         Changed::Deleted { keys } => *keys,
@@ -50,7 +62,7 @@ async fn unset_below(client: &Client, out: &Out, verb: &Unset) -> Result<(), Fai
     };
     let keys: u64 = done.changed.iter().map(gone).sum();
     let (what, are) = if keys == 1 { ("key", "is") } else { ("keys", "are") };
-    out.progress(&format!("{keys} {what} below '{}' {are} unset", verb.key));
+    out.progress(&format!("{keys} {what} {which} {are} unset"));
     out.value(&KvDeleted { revision: done.revision, deleted: keys });
     Ok(())
 }
