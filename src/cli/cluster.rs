@@ -11,12 +11,13 @@ use super::exit::Failed;
 use super::introduction;
 use super::leave;
 use super::operators;
-use super::print::Out;
+use super::print::{Out, when};
 use super::status::{outside, warnings};
 use crate::api::types::{
     Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress, RemoveRequest, Status,
 };
 use crate::engine::NodeId;
+use crate::engine::fallback::{Fallback, Former, Word};
 use crate::engine::state::Watchdog;
 use crate::net::token::TOKEN_PREFIX;
 use crate::package::NodeName;
@@ -259,7 +260,25 @@ async fn members(client: &Client, out: &Out) -> Result<(), Failed> {
     out.say(&format!("cluster {} ({})", cluster.name, cluster.id));
     warnings(out, cluster, status.stale);
     out.table(&["NODE", "ID", "ADDRESS", "ROLE", "SESSION", "WATCHDOG", "OWNS"], &rows(cluster));
+    if let Some(fallback) = &cluster.fallback {
+        out.say(&format!("\nwhat is known of the nodes of cluster {}, which this one went on from:", fallback.from));
+        out.table(&["NODE", "ID", "ADDRESS", "OFF", "SINCE"], &formers(fallback));
+    }
     Ok(())
+}
+
+fn formers(fallback: &Fallback) -> Vec<Vec<String>> {
+    let said = |word: Option<&Word>| match word {
+        Some(word) => [word.how.clone(), when(Some(word.at))],
+        None => ["not known".to_owned(), String::new()],
+    };
+    let row = |(id, former): (&NodeId, &Former)| {
+        let [off, since] = said(former.off.as_ref());
+        vec![former.name.to_string(), id.to_string(), former.address.to_string(), off, since]
+    };
+    let [off, since] = said(fallback.unlisted.as_ref());
+    let others = vec!["others".to_owned(), "-".to_owned(), "-".to_owned(), off, since];
+    fallback.formers.iter().map(row).chain([others]).collect()
 }
 
 fn rows(cluster: &ClusterStatus) -> Vec<Vec<String>> {

@@ -269,12 +269,12 @@ async fn on(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed> {
 async fn confirm(client: &Client, out: &Out, node: Option<&NodeName>) -> Result<(), Failed> {
     let Some(node) = node else {
         let changed: Changed = client.call("POST", "/v1/raft/unlisted-off", &nothing()).await?;
-        out.say("confirmed that no other machine acts for the old cluster; what waited for that goes on");
+        out.say("confirmed that no other machine acts for the old cluster; what waited for nothing else goes on");
         out.value(&changed);
         return Ok(());
     };
     let changed: Changed = client.call("POST", &path(node, "/confirm"), &nothing()).await?;
-    out.say(&format!("confirmed that {node} is off; what waited for it goes on"));
+    out.say(&format!("confirmed that {node} is off; what waited for nothing else goes on"));
     out.value(&changed);
     Ok(())
 }

@@ -17,7 +17,6 @@ use super::standalone::typed;
 use crate::api::types::Status;
 use crate::api::types::raft::{LeavePlan, LeaveRequest, Left};
 use crate::engine::LogIndex;
-use crate::engine::kv::Range;
 use crate::package::to_toml;
 
 /// How long the agent may take to come up in no cluster: everything that runs is stopped first.
@@ -42,7 +41,7 @@ pub async fn leave(client: &Client, out: &Out, verb: &args::ClusterLeave) -> Res
     let cluster = typed(out, &verb.typed, &plan.cluster, &ask)?;
     let exported = match &verb.export {
         None => None,
-        Some(dir) => Some(export(client, out, dir, &plan).await?),
+        Some(dir) => Some(export(client, out, dir).await?),
     };
     let left: Left = client.call("POST", "/v1/cluster/leave", &LeaveRequest { cluster, exported }).await?;
     if timeout(OUT_WITHIN, is_out(client)).await.is_err() {
@@ -68,7 +67,9 @@ async fn is_out(client: &Client) {
 }
 
 /// Everything that the node knows, in a new directory, durably. Answers up to which entry.
-async fn export(client: &Client, out: &Out, dir: &Path, plan: &LeavePlan) -> Result<LogIndex, Failed> {
+async fn export(client: &Client, out: &Out, dir: &Path) -> Result<LogIndex, Failed> {
+    // Once more: typing the name may have taken its time.
+    let plan: LeavePlan = client.get("/v1/cluster/leave").await?;
     let failed = |e: io::Error| Failed::usage(format!("cannot write to {}: {e}; nothing was changed", dir.display()));
     let packages = dir.join(PACKAGES_DIR);
     let empty = !dir.exists() || fs::read_dir(dir).map_err(failed)?.next().is_none();
@@ -81,7 +82,7 @@ async fn export(client: &Client, out: &Out, dir: &Path, plan: &LeavePlan) -> Res
     for package in &plan.packages {
         write(&packages.join(format!("{}.toml", package.name)), &to_toml(package)).map_err(failed)?;
     }
-    let head = save::into_file(client, &Range::All, "stale", &dir.join(KEYS_FILE)).await?;
+    let head = save::own_into_file(client, &dir.join(KEYS_FILE)).await?;
     for made in [&packages, dir] {
         File::open(made).and_then(|dir| dir.sync_all()).map_err(failed)?;
     }
@@ -93,7 +94,7 @@ async fn export(client: &Client, out: &Out, dir: &Path, plan: &LeavePlan) -> Res
         plan.packages.len(),
         place.join(PACKAGES_DIR).display()
     ));
-    Ok(head.revision)
+    Ok(plan.upto)
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {

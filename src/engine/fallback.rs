@@ -80,8 +80,8 @@ impl Fallback {
         let names = self.unconfirmed_names();
         let nodes = (!names.is_empty()).then(|| {
             format!(
-                "the old cluster may run it on {names}: `pkgctl fence off NODE` where there is a device, or make sure that \
-                 the node is off and `pkgctl fence confirm NODE`"
+                "packages may run under the old cluster on {names}: `pkgctl fence off NODE` where there is a device, or make \
+                 sure that the node is off and `pkgctl fence confirm NODE`"
             )
         });
         let others = self.unlisted.is_none().then(|| {

@@ -210,7 +210,7 @@ async fn first_entry(start: &Start, identity: Identity, entry: Entry) -> Result<
 
 /// The other members of a cluster of one.
 #[derive(Clone)]
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Peers for Nobody {
     async fn call(

@@ -94,6 +94,8 @@ fn a_node_of_a_minority_goes_on_alone_once_the_others_are_off_and_comes_back_wit
         bench.ctl("n1", words);
         assert_eq!(state_of(&bench, "n1"), "awaiting");
     }
+    let shown = bench.ctl("n1", &["cluster", "status"]);
+    assert!(shown.contains("root has confirmed that n3 is off") && shown.contains("others"), "{shown}");
     let at = Moment::now();
     bench.ctl("n1", &["fence", "confirm", "--unlisted"]);
     bench.answered_by(&watch, at, "n1");
@@ -144,7 +146,7 @@ fn a_member_of_the_old_cluster_joins_the_one_that_went_on_once_it_has_left_that(
     bench.ctl("n1", &["raft", "force-standalone", "--yes-i-know", "test", "--fence"]);
     let awaits =
         || told(&bench, "n1", &["status", "testpkg1"])["view"]["reason"].as_str().unwrap_or_default().to_owned();
-    bench.until("its device has switched n3 off", || awaits().contains("may run it on n2:"));
+    bench.until("its device has switched n3 off", || awaits().contains("old cluster on n2:"));
 
     // It comes back with its store, finds no majority of its own, leaves, and is taken in once that was said.
     bench.lab.power_on("n2").unwrap();

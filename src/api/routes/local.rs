@@ -2,18 +2,22 @@
 //! needs the node's own files is served on the local socket and nowhere else.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 
 use super::body::{Body, By, Root};
+use super::kv::saved;
 use super::packages::change;
 use crate::api::door::{Door, DoorError};
 use crate::api::failure::Refusal;
 use crate::api::types::Changed;
 use crate::api::types::raft::{LeavePlan, LeaveRequest, Left, StandaloneBegun, StandalonePlan, StandaloneRequest};
-use crate::engine::Command;
+use crate::engine::kv::Range;
+use crate::engine::{Command, State as ClusterState};
 
 /// What this node can do with its own files.
 pub trait LocalDoor: Clone + Send + Sync + 'static {
@@ -27,6 +31,9 @@ pub trait LocalDoor: Clone + Send + Sync + 'static {
         by: String,
     ) -> impl Future<Output = Result<StandaloneBegun, DoorError>> + Send;
 
+    /// What its whole log adds up to, with entries at its end of which it does not know whether they are committed.
+    fn whole_log(&self) -> Result<Arc<ClusterState>, DoorError>;
+
     /// Whether it may leave the cluster, and what it knows.
     fn leave_plan(&self) -> impl Future<Output = Result<LeavePlan, DoorError>> + Send;
 
@@ -38,6 +45,7 @@ pub trait LocalDoor: Clone + Send + Sync + 'static {
 pub fn local_routes<L: LocalDoor>(door: L) -> Router {
     Router::new()
         .route("/v1/raft/force-standalone", get(plan::<L>).post(go_alone::<L>))
+        .route("/v1/cluster/leave/keys", get(keys::<L>))
         .route("/v1/cluster/leave", get(leave_plan::<L>).post(leave::<L>))
         .method_not_allowed_fallback(super::no_such_method)
         .with_state(door)
@@ -60,6 +68,11 @@ async fn go_alone<L: LocalDoor>(
 /// `GET /v1/cluster/leave`: nothing is changed.
 async fn leave_plan<L: LocalDoor>(State(door): State<L>, _root: Root) -> Result<Json<LeavePlan>, Refusal> {
     Ok(Json(door.leave_plan().await?))
+}
+
+/// `GET /v1/cluster/leave/keys`: every key that this node knows, in the form of `GET /v1/save/`.
+async fn keys<L: LocalDoor>(State(door): State<L>, _root: Root) -> Result<Response, Refusal> {
+    Ok(saved(&*door.whole_log()?, Range::All))
 }
 
 /// `POST /v1/cluster/leave`.

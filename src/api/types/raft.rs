@@ -151,6 +151,8 @@ pub struct LeavePlan {
     pub node: NodeName,
     /// Why it is refused as things are; none when it is not.
     pub refused: Option<String>,
+    /// The last entry of its log, of which it may not know whether it is committed.
+    pub upto: LogIndex,
     /// Every definition that it knows.
     pub packages: Vec<Package>,
 }

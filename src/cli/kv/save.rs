@@ -22,7 +22,11 @@ pub struct Saved {
 impl Saved {
     /// Asks for them.
     pub async fn ask(client: &Client, range: &Range, level: &str) -> Result<Self, Failed> {
-        let path = format!("/v1/save/{}?level={level}", below(range));
+        Self::of(client, format!("/v1/save/{}?level={level}", below(range))).await
+    }
+
+    /// Asks for those behind a path.
+    async fn of(client: &Client, path: String) -> Result<Self, Failed> {
         let (status, mut lines) = client.lines(&Call::new(Method::GET, path)).await?;
         let first = lines.next().await.map_err(broke)?.unwrap_or_default();
         if status != 200 {
@@ -61,13 +65,15 @@ fn odd(error: serde_json::Error) -> Failed {
 /// `pkgctl kv save [DIR] [-o FILE]`.
 pub async fn save(client: &Client, out: &Out, verb: &Save) -> Result<(), Failed> {
     let range = directory(verb.dir.as_deref())?;
+    let dir = match &range {
+        Range::Below(dir) => format!("{dir}/"),
+        Range::All | Range::Between { .. } => String::new(),
+    };
+    let saved = Saved::ask(client, &range, verb.level.word()).await?;
     match &verb.output {
-        None => {
-            let (mut saved, head) = ask(client, &range, verb.level.word()).await?;
-            write(&mut saved, &head, &mut std::io::stdout().lock()).await
-        }
+        None => write(saved, dir, &mut std::io::stdout().lock()).await.map(drop),
         Some(path) => {
-            let head = into_file(client, &range, verb.level.word(), path).await?;
+            let head = into_file(saved, dir, path).await?;
             out.value(&serde_json::json!({"revision": head.revision, "keys": head.keys, "file": path}));
             out.say(&format!("{} keys of revision {} are in {}", head.keys, head.revision, path.display()));
             Ok(())
@@ -75,34 +81,30 @@ pub async fn save(client: &Client, out: &Out, verb: &Save) -> Result<(), Failed>
     }
 }
 
-/// Writes the keys of a range into a file that is there whole and durable, or not at all.
-pub async fn into_file(client: &Client, range: &Range, level: &str, path: &Path) -> Result<Head, Failed> {
+/// Writes every key that this node itself knows into a file; a member without a majority can be asked too.
+pub async fn own_into_file(client: &Client, path: &Path) -> Result<Head, Failed> {
+    into_file(Saved::of(client, "/v1/cluster/leave/keys".to_owned()).await?, String::new(), path).await
+}
+
+/// The file is there whole and durable, or not at all.
+async fn into_file(saved: Saved, dir: String, path: &Path) -> Result<Head, Failed> {
     let failed = |e: std::io::Error| Failed::outcome(format!("cannot write {}: {e}", path.display()));
-    let (mut saved, head) = ask(client, range, level).await?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    write(&mut saved, &head, &mut file).await?;
+    let place = path.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(place).map_err(failed)?;
+    let head = write(saved, dir, &mut file).await?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(head)
 }
 
-async fn ask(client: &Client, range: &Range, level: &str) -> Result<(Saved, Head), Failed> {
-    let dir = match range {
-        Range::Below(dir) => format!("{dir}/"),
-        Range::All | Range::Between { .. } => String::new(),
-    };
-    let saved = Saved::ask(client, range, level).await?;
-    let head = Head::new(saved.head.cluster, dir, saved.head.revision, saved.head.keys);
-    Ok((saved, head))
-}
-
-async fn write(saved: &mut Saved, head: &Head, to: &mut impl Write) -> Result<(), Failed> {
+async fn write(mut saved: Saved, dir: String, to: &mut impl Write) -> Result<Head, Failed> {
     let failed = |e: std::io::Error| Failed::outcome(format!("the backup cannot be written: {e}"));
-    let (mut writer, line) = Writer::begin(head);
+    let head = Head::new(saved.head.cluster, dir, saved.head.revision, saved.head.keys);
+    let (mut writer, line) = Writer::begin(&head);
     to.write_all(&line).map_err(failed)?;
     while let Some(item) = saved.next().await? {
         to.write_all(&writer.item(&item)).map_err(failed)?;
     }
-    to.write_all(&writer.end()).and_then(|()| to.flush()).map_err(failed)
+    to.write_all(&writer.end()).and_then(|()| to.flush()).map_err(failed)?;
+    Ok(head)
 }

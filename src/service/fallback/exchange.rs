@@ -18,7 +18,7 @@ use crate::host::own_files;
 use crate::net::identity::{Authority, IdentityDir};
 use crate::package::NodeName;
 use crate::raft::store::disk::{Disk, RealDisk};
-use crate::raft::store::identity::{IDENTITY_FILE, STORE_DIR, write_file};
+use crate::raft::store::identity::{IDENTITY_FILE, STORE_DIR, StoreLock, write_file};
 use crate::raft::{Identity, LogEnd, create_alone};
 
 /// Says that the new store is in force.
@@ -111,6 +111,8 @@ pub(in crate::service) fn discard(state_dir: &Path) -> Result<()> {
 /// Brings a new store into force whose marker is there, however far that came before; throws one away that has none.
 /// To be called before anything in the directory is opened.
 pub(in crate::service) fn finish(state_dir: &Path) -> Result<Option<Marker>> {
+    // A second agent on the same directory must not take part in the exchange, or throw away what is being made.
+    let _alone = StoreLock::take(state_dir)?;
     let Some(marker) = read(state_dir)? else {
         discard(state_dir)?;
         return Ok(None);

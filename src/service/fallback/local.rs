@@ -70,7 +70,7 @@ impl Local {
     /// The state of the whole log, and who else of the voters answers; or why a majority is there.
     async fn seen(&self) -> Result<(Arc<State>, Vec<NodeId>, Option<String>), DoorError> {
         let linear = self.agent.linearize().await.is_ok();
-        let state = self.agent.consensus.whole_log().map_err(|e| DoorError::Fatal(e.to_string()))?;
+        let state = self.whole_log()?;
         let there = self.answering(&state).await;
         let voters = state.raft_voters.len();
         let majority_is_there = linear || there.len() + 1 >= majority(voters);
@@ -232,15 +232,19 @@ impl LocalDoor for Local {
     }
 
     async fn leave_plan(&self) -> Result<LeavePlan, DoorError> {
-        let (_, _, majority_is_there) = self.seen().await?;
-        let refused = |state: &State| must_stay(state, self.agent.me, majority_is_there);
-        Ok(self.agent.consensus.read(|state| LeavePlan {
+        let (state, _, majority_is_there) = self.seen().await?;
+        Ok(LeavePlan {
             cluster: state.cluster.as_ref().map(|cluster| cluster.name.clone()).unwrap_or_default(),
             id: self.agent.consensus.identity().cluster,
             node: self.agent.node_name(),
-            refused: refused(state),
+            refused: must_stay(&state, self.agent.me, majority_is_there),
+            upto: state.applied,
             packages: state.packages.values().map(|entry| entry.definition.clone()).collect(),
-        }))
+        })
+    }
+
+    fn whole_log(&self) -> Result<Arc<State>, DoorError> {
+        self.agent.consensus.whole_log().map_err(|e| DoorError::Fatal(e.to_string()))
     }
 
     async fn leave(&self, request: LeaveRequest, by: String) -> Result<Left, DoorError> {
@@ -251,7 +255,7 @@ impl LocalDoor for Local {
         if let Some(why) = must_stay(&state, me, majority_is_there) {
             return Err(DoorError::Refused(why));
         }
-        let fresh = request.exported.is_none_or(|upto| self.agent.consensus.read(newest_write) <= upto);
+        let fresh = request.exported.is_none_or(|upto| newest_write(&state) <= upto);
         if !fresh {
             let why = "keys or packages were written since the export; nothing was changed: export again";
             return Err(DoorError::Refused(why.to_owned()));

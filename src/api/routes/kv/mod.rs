@@ -20,6 +20,7 @@ use crate::api::door::Door;
 use crate::engine::kv::{TXN_MAX_BYTES, VALUE_MAX_BYTES};
 
 pub use read::{APPLIED, CREATED, REVISION};
+pub(super) use save::saved;
 
 /// Longest transaction as JSON, in bytes: any value is at most six times as long there.
 const TXN_TEXT_MAX_BYTES: usize = 8 * TXN_MAX_BYTES;

@@ -14,6 +14,7 @@ use crate::api::door::Door;
 use crate::api::failure::Refusal;
 use crate::api::routes::body::Asked;
 use crate::api::types::kv::{KvItem, KvSaved, Meant};
+use crate::engine::State as ClusterState;
 use crate::engine::kv::{Key, Range, Tree};
 
 /// Bytes that are made at once; more when the client has taken these.
@@ -38,13 +39,17 @@ pub(super) async fn save<D: Door>(
         return Err(Refusal::bad_request("write the directory with a / at its end: everything below it is saved"));
     };
     query.level.reached(&door).await?;
-    let (cluster, applied, tree) =
-        door.read(|state| (state.cluster.as_ref().map(|c| c.id), state.applied, state.kv.clone()));
-    let head =
-        KvSaved { cluster: cluster.unwrap_or_default(), revision: applied, keys: tree.range(&range).count() as u64 };
+    Ok(door.read(|state| saved(state, range)))
+}
+
+/// The keys of a range in that state.
+pub(in crate::api::routes) fn saved(state: &ClusterState, range: Range) -> Response {
+    let tree = state.kv.clone();
+    let cluster = state.cluster.as_ref().map(|cluster| cluster.id).unwrap_or_default();
+    let head = KvSaved { cluster, revision: state.applied, keys: tree.range(&range).count() as u64 };
     let rest = Rest { tree, range: Some(range), head: Some(head) };
     let body = Body::from_stream(stream::unfold(rest, async |rest| rest.next()));
-    Ok(([(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")], body).into_response())
+    ([(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 /// What is still to be said.

@@ -7,17 +7,22 @@ use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
 
+use super::super::super::passive::Nobody;
 use super::super::super::removal::How;
 use super::*;
 use crate::engine::apply::tests::{Log, alone};
-use crate::engine::command::Entry;
+use crate::engine::command::{Entry, NewNode};
 use crate::engine::fallback::{Alone, INDEX_GAP, go_alone};
+use crate::engine::kv::{Change, Key, Txn};
 use crate::engine::lease::Message;
 use crate::engine::{Command, Nonce, Profile, Reply, WallMillis};
 use crate::net::datagram::{Dropped, Keys, open, seal};
 use crate::net::identity::Credentials;
+use crate::raft::record::{LogMark, LogRecord, Member, Membership, Payload, Vote};
+use crate::raft::store::Chosen;
 use crate::raft::store::disk::Part;
-use crate::raft::{Consensus, Options, PeerCall, PeerError, Peers, create_store};
+use crate::raft::store::writer::Done;
+use crate::raft::{Consensus, Options, create_store};
 
 const OLD: Identity = Identity { cluster: ClusterId(7), node: NodeId(1), profile: Profile::Default };
 const NEW: ClusterId = ClusterId(0x0700);
@@ -153,23 +158,6 @@ fn a_loss_of_power_between_any_two_steps_after_the_marker_brings_the_new_store_i
     assert_eq!(stop_after, 7, "two for each part, and the end");
 }
 
-/// Nobody else is there.
-#[derive(Clone)]
-struct Nobody;
-
-impl Peers for Nobody {
-    async fn call(
-        &self,
-        node: NodeId,
-        address: SocketAddr,
-        _call: PeerCall,
-        _body: Vec<u8>,
-        _within: Duration,
-    ) -> Result<Vec<u8>, PeerError> {
-        Err(PeerError::Unreachable { node, address, why: "it is off".to_owned() })
-    }
-}
-
 #[tokio::test]
 async fn the_new_store_leads_itself_and_gives_indexes_that_the_old_cluster_never_had() {
     let node = Node::new();
@@ -185,6 +173,51 @@ async fn the_new_store_leads_itself_and_gives_indexes_that_the_old_cluster_never
         assert_eq!(consensus.whole_log().unwrap().cluster.as_ref().unwrap().id, NEW);
         consensus.shutdown().await;
     }
+}
+
+/// Puts entries into a log that nobody has said are committed.
+fn write_unconfirmed(dir: &Path, payloads: Vec<Payload>) {
+    let store = crate::raft::store::load::open::<Chosen>(dir, Arc::new(RealDisk)).unwrap();
+    store.writer.spawn_thread().unwrap();
+    let mark = |index| LogMark { term: 3, index };
+    let records = payloads.into_iter().zip(0..).map(|(payload, index)| LogRecord { mark: mark(index), payload });
+    let answered = |ask: &dyn Fn(Done) -> io::Result<()>| {
+        let (told, heard) = std::sync::mpsc::channel();
+        ask(Box::new(move |done| told.send(done).unwrap())).unwrap();
+        heard.recv().unwrap().unwrap();
+    };
+    let (vote, records) = (Vote { term: 3, node: NodeId(2), committed: true }, records.collect::<Vec<_>>());
+    answered(&|done| store.log.save_vote(vote, done));
+    answered(&|done| store.log.append(records.clone(), done));
+    answered(&|done| {
+        store.log.close(done);
+        Ok(())
+    });
+}
+
+#[tokio::test]
+async fn what_is_at_the_end_of_the_log_counts_although_nobody_has_said_that_it_is_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    create_store(dir.path(), OLD).unwrap();
+    let log = Log::three();
+    let members = log.nodes.iter().map(|id| (*id, Member::default())).collect();
+    let voters = Membership { configs: vec![log.nodes.iter().copied().collect()], members };
+    let command = |command| Payload::Command(Arc::new(Entry { wall: WallMillis(5), by: "test".to_owned(), command }));
+    let cluster = log.state.cluster.clone().unwrap();
+    let node = NewNode { name: name(), address: "127.0.0.1:7420".parse().unwrap(), links: Vec::new() };
+    let then = vec![Change::Put { key: Key::new("a").unwrap(), value: "1".to_owned().into() }];
+    let put = Txn { when: vec![], then, otherwise: vec![], guard: None, request: None };
+    let create = Command::CreateCluster { cluster, node };
+    write_unconfirmed(dir.path(), vec![Payload::Membership(voters), command(create), command(Command::Kv(put))]);
+
+    let options = Options::new(dir.path().to_owned());
+    let consensus: Consensus<TokioRuntime, Nobody> = Consensus::start(options, Nobody).await.unwrap();
+    assert!(consensus.read(|state| state.cluster.is_none()), "nothing of it is applied");
+    let whole = consensus.whole_log().unwrap();
+    assert_eq!((whole.kv.len(), whole.raft_voters.len(), whole.applied.0), (1, 3, 2));
+    let end = consensus.log_end().unwrap();
+    assert!(end.is_where(&consensus.log_end().unwrap()) && !end.is_where(&LogEnd::default()));
+    consensus.shutdown().await;
 }
 
 #[test]
