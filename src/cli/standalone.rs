@@ -15,6 +15,8 @@ use crate::engine::ClusterId;
 
 /// How long the agent may take to come up as the new cluster: its keeper ends first.
 const UP_WITHIN: Duration = Duration::from_secs(60);
+/// How long its next keeper may take to be there.
+const KEEPER_WITHIN: Duration = Duration::from_secs(15);
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -35,7 +37,8 @@ pub async fn go_alone(client: &Client, out: &Out, verb: &args::ForceStandalone) 
     let request = StandaloneRequest { cluster, fence: verb.fence };
     let begun: StandaloneBegun = client.call("POST", "/v1/raft/force-standalone", &request).await?;
     out.progress(&format!("the new store is ready; the agent begins again as cluster {}", begun.cluster));
-    let up = timeout(UP_WITHIN, comes_up(client, begun.cluster)).await;
+    let leads = |cluster: &ClusterStatus| cluster.leader.is_some();
+    let up = timeout(UP_WITHIN, comes_up(client, begun.cluster, leads)).await;
     let up = up.map_err(|_| {
         Failed::waiting(format!(
             "this node is not cluster {} after {UP_WITHIN:?}: `pkgctl cluster status` shows which one it is, and the \
@@ -43,6 +46,9 @@ pub async fn go_alone(client: &Client, out: &Out, verb: &args::ForceStandalone) 
             begun.cluster
         ))
     })?;
+    // Without its keeper it is one all the same; its warnings then say so.
+    let has_session = |cluster: &ClusterStatus| cluster.nodes.iter().any(|node| node.session.is_some());
+    let up = timeout(KEEPER_WITHIN, comes_up(client, begun.cluster, has_session)).await.unwrap_or(up);
     out.say(&format!("{} is a cluster of one now, {} ({})", plan.node, up.name, up.id));
     out.say(&format!("what it was as a member of cluster {} is kept in {}", begun.from, begun.kept));
     up.warnings.iter().for_each(|text| out.warn(text));
@@ -52,13 +58,13 @@ pub async fn go_alone(client: &Client, out: &Out, verb: &args::ForceStandalone) 
     Ok(())
 }
 
-/// Waits until the agent answers as that cluster, and leads it.
-async fn comes_up(client: &Client, id: ClusterId) -> ClusterStatus {
+/// Waits until the agent answers as that cluster, and it is so far.
+async fn comes_up(client: &Client, id: ClusterId, is_up: impl Fn(&ClusterStatus) -> bool) -> ClusterStatus {
     loop {
         // Whatever else it says, or that it says nothing, is on the way there.
         if let Ok(Some(Status { cluster: Some(cluster), .. })) = client.get_if_any::<Status>("/v1/status").await
             && cluster.id == id
-            && cluster.leader.is_some()
+            && is_up(&cluster)
         {
             return cluster;
         }
