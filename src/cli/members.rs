@@ -103,7 +103,9 @@ async fn called(
     };
     for call in 1..=CALLS {
         for address in addresses {
-            out.progress(&format!("inviting {name} at {address}"));
+            if call == 1 {
+                out.progress(&format!("inviting {name} at {address}"));
+            }
             match invite(Knock { to: *address, from: None }, secret, &token).await? {
                 Ok(newcomer) => return Ok(newcomer),
                 Err(error @ (IntroductionError::Unreachable { .. } | IntroductionError::NotOurs { .. })) => {
@@ -134,5 +136,6 @@ fn by_hand(client: &Client, name: &NodeName) -> Failed {
 }
 
 fn lines(name: &NodeName) -> String {
-    format!("  here:       pkgctl cluster token\n  on {name}:  pkgctl cluster join TOKEN")
+    let there = format!("on {name}:");
+    format!("  {:<2$}  pkgctl cluster token\n  {}  pkgctl cluster join TOKEN", "here:", there, there.len())
 }

@@ -170,7 +170,16 @@ impl Drop for Desk {
             let _ = child.kill();
             let _ = child.wait();
         }
+        for (_, node) in self.nodes.iter().filter(|_| std::thread::panicking()) {
+            let log = self.home(node).join("lite-raft/var/log/pkgctl/agent.log");
+            eprintln!("==== {node}\n{}", std::fs::read_to_string(log).unwrap_or_default());
+        }
     }
+}
+
+/// A line of no document.
+fn row(line: &str, code: i32, words: &str) -> Row {
+    Row { line: line.to_owned(), typed: Typed::Nothing, code, words: words.to_owned() }
 }
 
 #[test]
@@ -192,24 +201,18 @@ fn raftds_document_can_be_followed_line_by_line_and_its_nodes_restart_from_their
     desk.follow("raftd", |_, _| {});
     // The second node ends, and starts again without a question.
     let home = desk.home("localhost1");
-    let on = |line: &str, code: i32, words: &str| Row {
-        line: line.to_owned(),
-        typed: Typed::Once { on: "A".to_owned() },
-        code,
-        words: words.to_owned(),
-    };
     desk.at.insert("localhost1".to_owned(), home.join("raftd.2"));
     let here = desk.named("A");
-    desk.type_on(&here, &on("raftd", 4, "served already"));
-    desk.type_on(&here, &on("pkgctl --root . node stop", 0, "stopped"));
-    desk.begin("localhost1", &on("raftd", 0, "node localhost-4002"));
+    desk.type_on(&here, &row("raftd", 4, "served already"));
+    desk.type_on(&here, &row("pkgctl --root . node stop", 0, "stopped"));
+    desk.begin("localhost1", &row("raftd", 0, "node localhost-4002"));
     desk.type_on(
         &here,
-        &on("for i in $(seq 100); do curl -sS -L localhost:4002/db/foo && exit; sleep 0.2; done", 0, "bar"),
+        &row("for i in $(seq 100); do curl -sS -L localhost:4002/db/foo && exit; sleep 0.2; done", 0, "bar"),
     );
     // Where nobody can be asked the options are named.
     desk.at.insert("localhost1".to_owned(), home.clone());
-    desk.type_on(&here, &on("mkdir raftd.3; cd raftd.3; raftd", 2, "--raft-addr"));
+    desk.type_on(&here, &row("mkdir raftd.3; cd raftd.3; raftd", 2, "--raft-addr"));
 }
 
 #[test]
@@ -254,14 +257,17 @@ fn lite_rafts_document_can_be_followed_line_by_line() {
         desk.nodes =
             if matches!(&row.typed, Typed::Once { on } if on == "each") { members.clone() } else { nodes.to_vec() };
     });
-    let row = |line: &str, words: &str| Row {
-        line: line.to_owned(),
-        typed: Typed::Once { on: "1".to_owned() },
-        code: 0,
-        words: words.to_owned(),
-    };
-    let here = desk.named("1");
-    desk.type_on(&here, &row("./lite-raft first-boot", "has booted before"));
-    desk.type_on(&here, &row("./lite-raft start", "it runs already"));
-    desk.type_on(&here, &row("pkgctl --root . kv list", "key"));
+    let (here, there) = (desk.named("1"), desk.named("2"));
+    desk.type_on(&here, &row("./lite-raft first-boot", 0, "has booted before"));
+    desk.type_on(&here, &row("./lite-raft start", 0, "it runs already"));
+    desk.type_on(&here, &row("pkgctl --root . kv list", 0, "key"));
+    // What was removed is told so, and is added again as a new node.
+    desk.type_on(&there, &row("./lite-raft start", 0, "started"));
+    let told = "for i in $(seq 150); do pkgctl --root . status | grep 'was removed' && exit; sleep 0.2; done; exit 1";
+    desk.type_on(&there, &row(told, 0, "was removed"));
+    desk.type_on(&here, &row("./lite-raft-client add-member node2", 0, "node2 is a voter"));
+    // A copy of a directory that has a life in it does not begin that life again.
+    let copied = "cp -a . ../copy && cd ../copy && sed -i s/^listen.*// etc/pkgctl/agent.toml && \
+                  echo 'listen = \"10.77.0.250:7420\"' >> etc/pkgctl/agent.toml && pkgctl serve .";
+    desk.type_on(&here, &row(copied, 4, "A node must live once"));
 }

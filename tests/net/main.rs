@@ -2,6 +2,7 @@
 
 mod cluster;
 mod http;
+mod introduction;
 mod join;
 mod listener;
 mod peers;

@@ -125,7 +125,8 @@ async fn a_server_of_another_cluster_under_the_same_authority_is_found_out() {
 #[tokio::test]
 async fn an_expired_certificate_is_refused_on_either_side() {
     let cluster = Cluster::new();
-    let served = Served::with(cluster.expired_node(2), "127.0.0.1:0", std::sync::Arc::new(super::cluster::NoJoin));
+    let served =
+        Served::with(cluster.expired_node(2), "127.0.0.1:0", std::sync::Arc::new(super::cluster::NoJoin::default()));
     let refused = why(ask(&peers(cluster.node(1)), &served, 2, b"x").await);
     assert!(refused.contains("its certificate has expired"), "{refused}");
     let served = Served::node(&cluster, 2);
@@ -175,7 +176,7 @@ async fn a_removed_node_is_told_so_by_whoever_it_turns_to_and_nobody_else_is() {
 async fn who_is_not_the_member_that_was_meant_cannot_say_that_a_node_was_removed() {
     let (cluster, other) = (Cluster::new(), Cluster::new());
     for liar in [other.node(2), cluster.node(3)] {
-        let served = Served::with(liar, "127.0.0.1:0", Arc::new(NoJoin));
+        let served = Served::with(liar, "127.0.0.1:0", Arc::new(NoJoin::default()));
         served.removed.store(9, Ordering::SeqCst);
         let peers = peers(cluster.node(9));
         assert!(ask(&peers, &served, 2, b"x").await.is_err());
@@ -218,12 +219,13 @@ async fn older_tls_and_unknown_protocols_are_refused() {
 async fn a_restarted_node_is_reached_by_the_next_call() {
     let cluster = Cluster::new();
     let credentials = cluster.node(2);
-    let served = Served::with(credentials.clone(), "127.0.0.1:0", std::sync::Arc::new(super::cluster::NoJoin));
+    let served =
+        Served::with(credentials.clone(), "127.0.0.1:0", std::sync::Arc::new(super::cluster::NoJoin::default()));
     let peers = peers(cluster.node(1));
     ask(&peers, &served, 2, b"x").await.unwrap();
     let address = served.address.to_string();
     served.stop().await;
-    let again = Served::with(credentials, &address, std::sync::Arc::new(super::cluster::NoJoin));
+    let again = Served::with(credentials, &address, std::sync::Arc::new(super::cluster::NoJoin::default()));
     ask(&peers, &again, 2, b"y").await.expect("the dead connection is not used");
 }
 

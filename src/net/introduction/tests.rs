@@ -273,6 +273,26 @@ async fn nobody_is_invited_by_another_secret() {
     assert_eq!(guest.joined.load(Ordering::SeqCst), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_wants_the_port_has_it_however_often_and_whenever() {
+    let guest = guest(false).await;
+    let (waiting, address) = (guest.waiting.clone(), guest.address);
+    let serving = tokio::spawn({
+        let waiting = waiting.clone();
+        async move { waiting.serve(address, guest).await }
+    });
+    for round in 0..300 {
+        // Sometimes in the middle of its opening, sometimes while it listens.
+        for _ in 0..round % 7 {
+            tokio::task::yield_now().await;
+        }
+        let free = tokio::time::timeout(WORD_TIME_MAX, waiting.free()).await.expect("the listener gives way");
+        TcpListener::bind(address).await.expect("nobody listens there");
+        drop(free);
+    }
+    serving.abort();
+}
+
 #[test]
 fn an_invitation_does_not_show_its_token() {
     let invitation = Invitation { name: NodeName::new("n9").unwrap(), token: "c0ffee".to_owned() };

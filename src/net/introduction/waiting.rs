@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -54,14 +54,38 @@ pub trait Invitee: Send + Sync + 'static {
 #[derive(Clone, Debug, Default)]
 pub struct Waiting {
     port: Arc<Mutex<()>>,
-    give_way: Arc<Notify>,
+    /// How many want the port for themselves, or have it: nobody listens while that is not none.
+    wanted: Arc<watch::Sender<usize>>,
+}
+
+/// The port, free for a join until this is dropped.
+#[derive(Debug)]
+pub struct Free {
+    _wanted: Wanted,
+    _port: OwnedMutexGuard<()>,
+}
+
+#[derive(Debug)]
+struct Wanted(Arc<watch::Sender<usize>>);
+
+impl Wanted {
+    fn by_one_more(count: &Arc<watch::Sender<usize>>) -> Self {
+        count.send_modify(|wanted| *wanted += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.send_modify(|wanted| *wanted -= 1);
+    }
 }
 
 impl Waiting {
     /// Waits until nobody listens on the port; nobody does as long as the answer is held.
-    pub async fn free(&self) -> OwnedMutexGuard<()> {
-        self.give_way.notify_one();
-        self.port.clone().lock_owned().await
+    pub async fn free(&self) -> Free {
+        let wanted = Wanted::by_one_more(&self.wanted);
+        Free { _wanted: wanted, _port: self.port.clone().lock_owned().await }
     }
 
     /// Listens whenever there is a secret, and joins when invited, until the future is dropped.
@@ -86,13 +110,16 @@ impl Waiting {
             sleep(LOOK_EVERY).await;
             return Ok(());
         }
+        let mut wanted = self.wanted.subscribe();
+        // Its sender lives as long as `self`.
+        let _ = wanted.wait_for(|wanted| *wanted == 0).await;
         let port = self.port.lock().await;
         let listener = listen(address).map_err(|e| format!("cannot listen on tcp {address}: {e}"))?;
         let tls = tls::introduction_server().map_err(|e| e.to_string())?;
         tracing::info!("listening on {address} for an invitation (`pkgctl raft add` on a member)");
         let invited = tokio::select! {
             invited = invitation(&listener, tls, invitee) => Some(invited),
-            () = self.give_way.notified() => None,
+            _ = wanted.wait_for(|wanted| *wanted > 0) => None,
             () = until_no_secret(invitee) => None,
         };
         drop(listener);

@@ -60,7 +60,9 @@ pub fn stop(args: &Args) -> ExitCode {
             Ruled::Systemd => return systemctl("stop"),
             Ruled::Here(home) => home,
         };
-        say("packages move away first, then this node ends");
+        if let Some(pid) = who(&home)? {
+            say(&format!("packages move away first, then this node (process {pid}) ends"));
+        }
         match end(&home, STOP_WITHIN).await? {
             true => say("stopped; `start` brings this node back as it is"),
             false => say("no node runs in this directory: nothing was stopped"),

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::enter::{Entering, enter, of};
 use super::server::{Serving, take};
-use super::settle::{Entry, Terminal, settle};
+use super::settle::{Entry, Terminal, is_own, settle};
 use super::{Home, Node};
 use crate::cli::args::{self, Args, Leave, Serve, Verb};
 use crate::cli::exit::Failed;
@@ -61,6 +61,15 @@ fn prepare(args: &Args, verb: &Serve) -> Result<(Home, Serving, Entering), Faile
         Failed::rejected(format!("{} is served already, by process {pid}; nothing was started", home.dir.display()))
     })?;
     let (node, entry) = settle(&home, verb, &mut Terminal)?;
+    if !is_own(node.listen) {
+        return Err(Failed::rejected(format!(
+            "node {} in {} is reached at {}, which is no address of this machine now; nothing was started. Was the directory \
+             copied from another machine? A node must live once: take the copy's etc/pkgctl/agent.toml and var/ away",
+            node.name,
+            home.dir.display(),
+            node.listen.ip()
+        )));
+    }
     share(&home, &entry, verb)?;
     home.write(&node)?;
     told(&home, &node, &entry, verb);

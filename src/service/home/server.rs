@@ -51,8 +51,11 @@ pub(super) fn take(home: &Home) -> Result<Result<Serving, i32>, Failed> {
     }
 }
 
-/// Who serves it now.
+/// Who serves it now. A directory that never was served is left as it is.
 pub(super) fn who(home: &Home) -> Result<Option<i32>, Failed> {
+    if !lock_path(home).exists() {
+        return Ok(None);
+    }
     match take(home)? {
         Ok(Serving(lock)) => {
             drop(lock);
@@ -96,4 +99,22 @@ pub(super) fn detach(home: &Home, words: &[String]) -> Result<(Child, PathBuf), 
     command.args(["serve", "--detached"]).args(words).arg(&home.dir).current_dir("/");
     let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(bad)?;
     Ok((child, log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_is_served_once_and_one_that_never_was_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        assert!(!end(&home, Duration::ZERO).await.unwrap());
+        assert!(who(&home).unwrap().is_none() && std::fs::read_dir(dir.path()).unwrap().next().is_none());
+        let held = take(&home).unwrap().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!((take(&home).unwrap().err(), who(&home).unwrap()), (Some(own), Some(own)));
+        drop(held);
+        assert_eq!(who(&home).unwrap(), None);
+    }
 }
