@@ -120,7 +120,8 @@ fn ranged(argv: &[OsString], at: usize) -> Option<Vec<OsString>> {
     Some(out)
 }
 
-/// A link in the directory where a node lives, or in one below it, is about that node.
+/// A link in the directory where a node lives, or in one below it, is about that node; and the secret is made where `conf/`
+/// is, to be copied with it. Where no node lives yet, `first-boot` decides who is to run it.
 fn root_beside(called: &Path, argv: &mut Vec<OsString>) {
     let says = |word: &OsString| {
         let word = word.to_string_lossy();
@@ -131,7 +132,8 @@ fn root_beside(called: &Path, argv: &mut Vec<OsString>) {
         return;
     }
     let above = dir.join("..");
-    let lives = |dir: &&Path| dir.join("conf/cluster_nodes").is_file() || dir.join("run/pkgctl/api.sock").exists();
+    let secret = verb(argv).is_some_and(|at| argv[at] == "secret");
+    let lives = |dir: &&Path| dir.join("run/pkgctl").is_dir() || (secret && dir.join("conf/cluster_nodes").is_file());
     if let Some(root) = [dir, above.as_path()].into_iter().find(lives) {
         argv.splice(1..1, ["--root".into(), root.as_os_str().to_owned()]);
     }
@@ -217,6 +219,10 @@ mod tests {
         [&conf, &below].into_iter().for_each(|dir| std::fs::create_dir(dir).unwrap());
         std::fs::write(conf.join("cluster_nodes"), "n1").unwrap();
         let (root, link) = (dir.path().display(), dir.path().join("lite-raft-client"));
+        let boot = dir.path().join("lite-raft").display().to_string();
+        assert_eq!(spelled(&format!("{boot} secret")), format!("{boot} --root {root} cluster secret"));
+        assert_eq!(spelled(&format!("{boot} first-boot")), format!("{boot} first-boot"), "no node lives there yet");
+        std::fs::create_dir_all(dir.path().join("run/pkgctl")).unwrap();
         assert_eq!(spelled(&format!("{} get k", link.display())), format!("{} --root {root} kv get k", link.display()));
         let pkg = below.join("pkg").display().to_string();
         assert_eq!(spelled(&format!("{pkg} status p")), format!("{pkg} --root {root}/pkg/.. status p"));

@@ -95,7 +95,8 @@ pub(super) async fn write<D: Door>(
 
 /// `POST /join`: raftd and raftdb let anybody in who asks here.
 pub(super) async fn join() -> Refusal {
-    let text = "nobody joins over plain HTTP, and nothing was changed: `pkgctl cluster token` on a member prints a token, \
-                `pkgctl cluster join TOKEN` on the new node takes it in";
+    let text = "nobody joins over plain HTTP, and nothing was changed: on the new node `pkgctl cluster join ADDRESS`, where both \
+                nodes have the same secret (`pkgctl cluster secret`); or `pkgctl cluster token` on a member, which prints a \
+                token, and `pkgctl cluster join TOKEN` on the new node";
     Refusal::new(StatusCode::FORBIDDEN, "join_by_token", text)
 }
