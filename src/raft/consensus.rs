@@ -17,6 +17,7 @@ use super::bind::machine::{Machine, Shared};
 use super::bind::network::Network;
 use super::bind::settings;
 use super::bind::types::Types;
+use super::commit_mark::keep_marked;
 use super::compact::{SNAPSHOT_PERIOD_DEFAULT, Sendings, keep_compact};
 use super::feed::{Changes, Feed};
 use super::peers::Peers;
@@ -194,6 +195,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         let inner = Inner { identity, raft, peers, quiet, stall, log, snapshots, arrivals, bell, health, shared };
         let consensus = Self { inner: Arc::new(inner) };
         keep_compact(consensus.clone(), snapshot_period, sendings, rung);
+        keep_marked::<Rt>(consensus.inner.log.clone());
         Ok(consensus)
     }
 

@@ -9,6 +9,7 @@
 //! - [`peers`]: the port through which consensus talks to other nodes.
 //! - `bind`: openraft's own ports, on our parts; the only place that names its types.
 //! - [`applied`] and [`feed`]: the state the log adds up to, and its changes in log order.
+//! - `commit_mark`: has it written how far the log is committed.
 //! - [`watched`]: what was changed of the key/value tree lately, for watchers.
 //! - [`record`]: Raft's own facts as they go on disk and wire. [`wire`]: what calls between nodes carry.
 //! - [`store`]: the durable store.
@@ -17,6 +18,7 @@ pub mod alone;
 pub mod applied;
 mod arrival;
 mod bind;
+mod commit_mark;
 pub mod compact;
 pub mod consensus;
 pub mod feed;

@@ -59,6 +59,8 @@ struct Memory {
     entries: VecDeque<Held>,
     vote: Option<Vote>,
     committed: Option<LogMark>,
+    /// Whether that has moved since it was written.
+    commit_moved: bool,
     purged: Option<LogMark>,
     /// What `upto_bytes` of the entry before the first was.
     dropped_bytes: u64,
@@ -79,6 +81,17 @@ impl Memory {
 
     fn last(&self) -> Option<LogMark> {
         self.entries.back().map(|held| held.record.mark).or(self.purged)
+    }
+
+    /// What writes the commit mark, if it was not written yet.
+    fn committed_writes(&mut self) -> Vec<Write> {
+        if !std::mem::take(&mut self.commit_moved) {
+            return Vec::new();
+        }
+        vec![match self.committed {
+            Some(mark) => Write::Put(key::COMMITTED.to_vec(), seal(&mark)),
+            None => Write::Delete(key::COMMITTED.to_vec()),
+        }]
     }
 
     fn tail(&self) -> Tail {
@@ -105,7 +118,7 @@ impl LogStore {
     /// What was loaded, with a queue to the writer.
     pub fn new(loaded: Loaded, queue: WriterQueue, health: Health) -> Self {
         let Loaded { entries, vote, committed, purged, leftovers: _ } = loaded;
-        let memory = Memory { entries: entries.into(), vote, committed, purged, dropped_bytes: 0 };
+        let memory = Memory { entries: entries.into(), vote, committed, commit_moved: false, purged, dropped_bytes: 0 };
         Self { memory: Arc::new(Mutex::new(memory)), queue, health, any_start: false }
     }
 
@@ -159,19 +172,33 @@ impl LogStore {
         self.queue.push(Op { doing: "writing the vote", writes, durable: true, tail, done: Some(done) })
     }
 
-    /// Stores how far the log is committed. Not durable by itself: what is lost of it is learned again from the leader.
+    /// Says how far the log is committed. [`Self::write_committed`], a purge and closing store it; what is not stored of
+    /// it is learned again from the leader.
     ///
     /// # Errors
     /// When the store has failed.
     pub fn save_committed(&self, committed: Option<LogMark>) -> io::Result<()> {
+        self.health.check()?;
         let mut memory = self.memory();
         memory.committed = committed;
-        let write = match committed {
-            Some(mark) => Write::Put(key::COMMITTED.to_vec(), seal(&mark)),
-            None => Write::Delete(key::COMMITTED.to_vec()),
-        };
-        let doing = "writing the commit mark";
-        self.queue.push(Op { doing, writes: vec![write], durable: false, tail: TailStep::Keep, done: None })
+        memory.commit_moved = true;
+        Ok(())
+    }
+
+    /// Stores how far the log is committed, if that has moved. Not durable by itself.
+    ///
+    /// # Errors
+    /// When the store has failed or is closed.
+    pub fn write_committed(&self) -> io::Result<()> {
+        self.health.check()?;
+        self.queue.check_open()?;
+        // Queued under the lock, like everything else, so that no mark overtakes a newer one.
+        let mut memory = self.memory();
+        let (doing, writes) = ("writing the commit mark", memory.committed_writes());
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.queue.push(Op { doing, writes, durable: false, tail: TailStep::Keep, done: None })
     }
 
     /// Takes away every entry after `last` (all of them when none). Many go from the end on, a few at a time.
@@ -208,7 +235,9 @@ impl LogStore {
         let deletions = memory.remove(|index| index <= upto.index);
         let purged = memory.purged.map_or(upto, |before| before.max(upto));
         memory.purged = Some(purged);
-        let writes = vec![Write::Put(key::PURGED.to_vec(), seal(&purged))];
+        // Never behind the purge mark.
+        let mut writes = memory.committed_writes();
+        writes.push(Write::Put(key::PURGED.to_vec(), seal(&purged)));
         let tail = TailStep::Note(memory.tail());
         self.queue.push(Op { doing: "purging the log", writes, durable: true, tail, done: Some(done) })?;
         self.queue.chores(&deletions)
@@ -281,6 +310,8 @@ impl LogStore {
 
     /// Closes the store after everything queued; `done` is called when its files and its lock are free.
     pub fn close(&self, done: Done) {
+        // A store that has failed keeps the mark that it has.
+        let _ = self.write_committed();
         self.queue.close(done);
     }
 

@@ -57,6 +57,25 @@ impl SledTable {
         self.db.as_ref().ok_or_else(|| io::Error::other("the table is closed"))
     }
 
+    /// One change is all or nothing by itself; a batch has a record of its own before it, and one more write to wait for.
+    fn apply(&self, writes: &[Write]) -> sled::Result<()> {
+        let db = self.db().map_err(sled::Error::from)?;
+        match writes {
+            [Write::Put(key, value)] => db.insert(key, value.as_slice()).map(drop),
+            [Write::Delete(key)] => db.remove(key).map(drop),
+            _ => {
+                let mut batch = sled::Batch::default();
+                for write in writes {
+                    match write {
+                        Write::Put(key, value) => batch.insert(key.as_slice(), value.as_slice()),
+                        Write::Delete(key) => batch.remove(key.as_slice()),
+                    }
+                }
+                db.apply_batch(batch)
+            }
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.db()?.flush().map_err(from_sled)?;
         let mut spilled = false;
@@ -115,14 +134,7 @@ impl Table for SledTable {
     fn commit(&mut self, writes: &[Write], durable: bool) -> io::Result<()> {
         self.disk.admit(Part::Log, writes.iter().map(Write::bytes).sum())?;
         guarded(|| {
-            let mut batch = sled::Batch::default();
-            for write in writes {
-                match write {
-                    Write::Put(key, value) => batch.insert(key.as_slice(), value.as_slice()),
-                    Write::Delete(key) => batch.remove(key.as_slice()),
-                }
-            }
-            self.db()?.apply_batch(batch).map_err(from_sled)?;
+            self.apply(writes).map_err(from_sled)?;
             if durable { self.sync() } else { Ok(()) }
         })
     }

@@ -87,6 +87,14 @@ impl WriterQueue {
         self.send(Message::Op(op))
     }
 
+    /// Whether anything can still be queued.
+    ///
+    /// # Errors
+    /// When the store is closed.
+    pub fn check_open(&self) -> io::Result<()> {
+        if self.messages.is_closed() { Err(closed()) } else { Ok(()) }
+    }
+
     /// How many operations were queued, and how many of those are answered.
     pub fn progress(&self) -> (u64, u64) {
         let answered = self.progress.answered.load(Ordering::Relaxed);
@@ -114,12 +122,16 @@ impl WriterQueue {
     fn send(&self, message: Message) -> io::Result<()> {
         self.messages.try_send(message).map_err(|e| {
             if e.is_closed() {
-                return io::Error::other("the store is closed");
+                return closed();
             }
             let waiting = format!("{QUEUE_MAX} writes are waiting: the disk has stopped");
             self.health.fail("queueing a write", &io::Error::other(waiting)).into()
         })
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::other("the store is closed")
 }
 
 /// The writer of one store.
