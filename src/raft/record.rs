@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Command;
 use crate::engine::NodeId;
 use crate::engine::command::Entry;
 
@@ -88,6 +89,13 @@ pub enum Payload {
     Command(Arc<Entry>),
     /// Who takes part from here on.
     Membership(Membership),
+}
+
+impl Payload {
+    /// Whether it concerns only who reads the key/value tree: no keeper, no package, no member.
+    pub fn is_about_keys(&self) -> bool {
+        matches!(self, Payload::Command(entry) if matches!(entry.command, Command::Kv(_)))
+    }
 }
 
 /// One entry of Raft's log.

@@ -79,7 +79,10 @@ impl<Rt: AsyncRuntime> RaftStateMachine<Types<Rt>> for Machine<Rt> {
             let reply = {
                 let mut applied = self.shared.applied.write().unwrap_or_else(PoisonError::into_inner);
                 let Applied { reply, facts, touched } = applied.apply(&self.shared.rules, record.mark, &record.payload);
-                self.shared.feed.step(applied.state.applied, &facts);
+                match record.payload.is_about_keys() {
+                    true => self.shared.feed.quiet(),
+                    false => self.shared.feed.step(applied.state.applied, &facts),
+                }
                 self.shared.watched.touched(&applied.state, touched);
                 reply
             };
