@@ -3,7 +3,6 @@
 use super::limits::{STUCK_RETRY, WAITERS_MAX};
 use super::outbox::Outbox;
 use super::ports::{AddressEvent, Effect};
-use super::program::Asker;
 use super::waiter::Waiter;
 use crate::engine::HolderTime;
 use crate::keeper::protocol::{Outcome, Place, RunningKind};
@@ -31,7 +30,7 @@ enum Phase {
     Set,
     Up,
     Stopping,
-    /// It could not be deleted; it is tried again then, if the keeper itself gives it up.
+    /// It could not be deleted; it is tried again then, if the keeper itself gives it up too.
     Stuck {
         retry_at: HolderTime,
     },
@@ -91,25 +90,35 @@ impl Address {
         }
     }
 
-    /// Gives it up; the answer, if there is nothing to wait for.
-    pub fn stop(&mut self, place: &Place, asker: Asker, out: &mut Outbox) -> Option<Outcome> {
-        match asker {
-            Asker::Agent(_) if self.stops.len() >= WAITERS_MAX => {
-                return Some(Outcome::Refused { why: "too many operations wait for this stop".to_owned() });
-            }
-            Asker::Agent(waiter) => self.stops.push(waiter),
-            Asker::Keeper { why } => {
-                self.lapsed.get_or_insert(why.to_owned());
-            }
+    /// An agent gives it up; the answer, if there is nothing to wait for.
+    pub fn stop(&mut self, place: &Place, waiter: Waiter, out: &mut Outbox) -> Option<Outcome> {
+        if self.stops.len() >= WAITERS_MAX {
+            return Some(Outcome::Refused { why: "too many operations wait for this stop".to_owned() });
         }
+        self.stops.push(waiter);
         match self.phase {
-            Phase::Starting | Phase::Set | Phase::Up | Phase::Stuck { .. } => {
-                self.phase = Phase::Stopping;
-                out.push(Effect::StopAddress { place: place.clone() });
-            }
+            Phase::Starting | Phase::Set | Phase::Up | Phase::Stuck { .. } => self.begin_stop(place, out),
             Phase::Stopping => {}
         }
         None
+    }
+
+    /// The keeper itself gives it up, from now on: also what an agent gave up that could not be deleted, because that
+    /// agent may not be there to try again.
+    pub fn give_up(&mut self, place: &Place, why: &str, out: &mut Outbox) {
+        if self.lapsed.is_none() {
+            self.lapsed = Some(why.to_owned());
+        }
+        match self.phase {
+            Phase::Starting | Phase::Set | Phase::Up => self.begin_stop(place, out),
+            // Tried again when it is due.
+            Phase::Stopping | Phase::Stuck { .. } => {}
+        }
+    }
+
+    fn begin_stop(&mut self, place: &Place, out: &mut Outbox) {
+        self.phase = Phase::Stopping;
+        out.push(Effect::StopAddress { place: place.clone() });
     }
 
     /// Takes what the guard's worker says.
@@ -171,8 +180,7 @@ impl Address {
     /// Tries again to delete what could not be deleted.
     pub fn tick(&mut self, place: &Place, now: HolderTime, out: &mut Outbox) {
         if self.wake().is_some_and(|at| at <= now) {
-            self.phase = Phase::Stopping;
-            out.push(Effect::StopAddress { place: place.clone() });
+            self.begin_stop(place, out);
         }
     }
 
@@ -189,11 +197,6 @@ impl Address {
             Phase::Starting | Phase::Set => true,
             Phase::Up | Phase::Stopping | Phase::Stuck { .. } => false,
         }
-    }
-
-    /// Whether nobody is giving it up.
-    pub fn is_wanted(&self) -> bool {
-        matches!(self.phase, Phase::Starting | Phase::Set | Phase::Up)
     }
 
     /// As the agent is told on attach. A start under way is not shown: the agent starts it too, and joins it.

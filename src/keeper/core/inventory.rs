@@ -158,7 +158,7 @@ impl Inventory {
     pub fn stop_address(&mut self, place: &Place, waiter: Waiter, out: &mut Outbox) {
         let Some(item) = self.stoppable(place, waiter, out) else { return };
         let answer = match &mut item.body {
-            Body::Address(address) => address.stop(place, Asker::Agent(waiter), out),
+            Body::Address(address) => address.stop(place, waiter, out),
             other @ (Body::Program(_) | Body::Storage(_)) => Some(is_another(place, other)),
         };
         answer.into_iter().for_each(|outcome| out.answer(waiter, outcome));
@@ -308,13 +308,10 @@ impl Inventory {
         self.lapse_programs(why, out);
         for item in self.items.values_mut() {
             match &mut item.body {
-                Body::Address(address) if address.is_wanted() => {
-                    // The keeper's own wish has no answer.
-                    let _none = address.stop(&item.place, Asker::Keeper { why }, out);
-                }
+                Body::Address(address) => address.give_up(&item.place, why, out),
                 // Once what was started on top of it is gone.
                 Body::Storage(storage) => storage.lapse(&item.place, why, out),
-                Body::Program(_) | Body::Address(_) => {}
+                Body::Program(_) => {}
             }
         }
     }
@@ -329,11 +326,14 @@ impl Inventory {
                 Body::Program(program) if program.is_wanted() => {
                     program.stop(&item.place, SIGTERM, Millis::from(TEARDOWN_GRACE), asker, now, out)
                 }
-                Body::Address(address) if address.is_wanted() => address.stop(&item.place, asker, out),
+                Body::Address(address) => {
+                    address.give_up(&item.place, why, out);
+                    None
+                }
                 Body::Storage(storage) if storage.is_wanted() => {
                     storage.stop(&item.place, Millis::from(TEARDOWN_GRACE), asker, now, out)
                 }
-                Body::Program(_) | Body::Address(_) | Body::Storage(_) => None,
+                Body::Program(_) | Body::Storage(_) => None,
             };
         }
     }

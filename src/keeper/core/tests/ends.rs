@@ -116,3 +116,51 @@ fn an_agent_that_does_not_begin_with_hello_or_says_it_twice_is_sent_away() {
     b.frame(ToKeeper::Hello { version: VERSION + 1, program: "new".to_owned() });
     assert!(matches!(&b.told()[..], [FromKeeper::Welcome(w), ..] if w.version == VERSION), "a newer agent adapts");
 }
+
+/// An address that its agent gave up and that could not be deleted; then the link breaks.
+fn stuck_and_detached(b: &mut Bench, session: SessionId) -> Place {
+    let i = place("p", "ip", 9, session);
+    b.start_ip(&i);
+    b.address(&i, AddressEvent::Up);
+    b.op(Op::StopIp { place: i.clone() });
+    b.address(&i, AddressEvent::Stuck { why: "busy".to_owned() });
+    b.input(Input::AgentGone);
+    b.done();
+    i
+}
+
+#[test]
+fn a_keeper_that_ends_alone_deletes_what_its_agent_could_not() {
+    let (mut b, session) = Bench::leased();
+    let i = stuck_and_detached(&mut b, session);
+    b.input(Input::Terminate);
+    b.live(3_000);
+    assert!(b.done().contains(&"down ip".to_owned()), "tried again");
+    b.address(&i, AddressEvent::Down);
+    assert!(b.done().contains(&"exit".to_owned()));
+}
+
+#[test]
+fn an_agent_that_comes_back_while_its_keeper_ends_alone_keeps_it_from_nothing() {
+    let (mut b, session) = Bench::leased();
+    let i = stuck_and_detached(&mut b, session);
+    b.input(Input::Terminate);
+    b.attach();
+    assert!(is_refused(&b.start(&place("p", "program", 9, session))));
+    b.live(3_000);
+    assert!(b.done().contains(&"down ip".to_owned()), "tried again, although nobody asks");
+    b.address(&i, AddressEvent::Down);
+    assert!(b.done().contains(&"exit".to_owned()));
+}
+
+#[test]
+fn a_lapsed_session_ends_although_its_agent_could_not_delete_an_address_and_is_gone() {
+    let (mut b, session) = Bench::leased();
+    let i = stuck_and_detached(&mut b, session);
+    b.run(30_000);
+    assert!(b.done().contains(&"down ip".to_owned()), "tried again");
+    b.address(&i, AddressEvent::Down);
+    b.attach();
+    assert!(b.last_view().is_none_or(|view| view.over));
+    b.register();
+}
