@@ -17,6 +17,8 @@ mod filesystem;
 mod hostile;
 #[path = "cluster/introduction.rs"]
 mod introduction;
+#[path = "cluster/keys.rs"]
+mod keys;
 #[path = "cluster/kv.rs"]
 mod kv;
 #[path = "cluster/kv_verbs.rs"]

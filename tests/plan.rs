@@ -11,7 +11,9 @@ use pkgctl::engine::event::Timeline;
 use pkgctl::engine::fallback::{Fallback, Former, Word};
 use pkgctl::engine::fence::{Awaiting, FenceAction, FenceDevice, TIMEOUT_DEFAULT};
 use pkgctl::engine::planner::{Agreement, Observations, plan};
-use pkgctl::engine::state::{Cluster, Desired, Eligibility, Node, Ownership, PackageEntry, Session, State, VoterLife};
+use pkgctl::engine::state::{
+    Cluster, DatagramKey, Desired, Eligibility, Node, Ownership, PackageEntry, Session, State, VoterLife,
+};
 use pkgctl::engine::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
 use pkgctl::package::{FilesystemResource, Kind, Millis, NodeName, Package, PackageName, Resource, ResourceName};
 
@@ -118,6 +120,12 @@ impl Scenario {
                 let node = self.id(name);
                 self.seen.fencing.insert(node);
             }
+            ["session", name, id] => {
+                let node = self.id(name);
+                let session = Session { node, nonce: Nonce(node.0), ttl: Profile::Default.ttl() };
+                self.state.sessions.insert(SessionId(id.parse().unwrap()), session);
+            }
+            [word, rest @ ..] if word.starts_with("key") || *word == "has-keys" => self.keys(word, rest),
             ["out", package, name, why @ ..] => self.out(package, name, why),
             _ => panic!("not a scenario line: {line}"),
         }
@@ -180,6 +188,24 @@ impl Scenario {
             unowned: None,
         };
         self.state.packages.insert(PackageName::new(name).unwrap(), entry);
+    }
+
+    fn keys(&mut self, word: &str, rest: &[&str]) {
+        let number = |at: usize| rest[at].parse::<u32>().unwrap();
+        let named = self.ids(rest.iter().copied().filter(|_| word == "has-keys"));
+        let State { cluster: Some(cluster), rotation, .. } = &mut self.state else { panic!("no cluster") };
+        let keys = &mut cluster.datagram_keys;
+        match word {
+            "key" => drop(keys.insert(number(0), DatagramKey([0; 32]))),
+            "key-wanted" => rotation.wanted = Some(rest.join(" ")),
+            "key-coming" => {
+                keys.insert(number(0), DatagramKey([0; 32]));
+                (rotation.coming, rotation.wanted) = (Some(number(0)), None);
+            }
+            "key-used" => rotation.coming = None,
+            "key-dropped" => drop(keys.remove(&number(0))),
+            _ => rotation.confirmed = named.into_iter().map(|node| (node, Nonce(node.0))).collect(),
+        }
     }
 
     fn fence_device(&mut self, name: &str, action: &str) {

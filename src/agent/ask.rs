@@ -18,7 +18,7 @@ pub enum Question {
         /// The keepers.
         keepers: BTreeSet<NodeId>,
     },
-    /// What does a membership change wait for? For the leader.
+    /// What does a change of the cluster wait for? For the leader.
     Waits,
     /// How does consensus stand? For the leader, who alone knows how far the others are.
     Raft,
@@ -46,7 +46,7 @@ pub enum Question {
 pub enum Answer {
     /// Those that answered, with whether each is ready.
     Reached(BTreeMap<NodeId, bool>),
-    /// What a membership change waits for, if the one who answers leads and it has lasted.
+    /// What a change of the cluster waits for, if the one who answers leads and it has lasted.
     Waits(Option<String>),
     /// How consensus stands there.
     Raft(Box<RaftStatus>),

@@ -116,7 +116,7 @@ pub(super) struct Brain<P: Platform> {
     pub(super) silent: BTreeMap<SessionId, VoterTime>,
     /// Why packages that should run do not, as the planner said last.
     pub(super) notes: Vec<Note>,
-    /// What a membership change waits for, as the planner said last.
+    /// What a change of the cluster waits for, as the planner said last.
     pub(super) holdup: Holdup,
     pub(super) flights: Flights,
     pub(super) fencer: Fencer<P>,
@@ -195,7 +195,7 @@ impl<P: Platform> Brain<P> {
             Event::Keeper(KeeperEvent::Attached(welcome)) => self.attached(*welcome),
             Event::Keeper(KeeperEvent::Detached) => self.hands.ops.all_lost(),
             Event::Keeper(KeeperEvent::Waits(what)) => self.keeper_waits = what,
-            Event::Keeper(KeeperEvent::Said(frame)) => self.said(frame),
+            Event::Keeper(KeeperEvent::Said(frame)) => self.said(*frame),
             Event::Changed(step) => self.tell_keeper(ToKeeper::Learn(step)),
             Event::Raft => {}
             Event::Settled { package, action, settled } => self.settled(&package, action, settled),
@@ -325,8 +325,10 @@ impl<P: Platform> Brain<P> {
 
     /// Tells the keeper who this node is and whom it talks to, when that has changed.
     fn configure(&mut self) {
-        let Some(wanted) = self.consensus.read(|state| configuration(state, self.me)) else { return };
-        if self.keeper.is_some() && self.configured.as_ref() != Some(&wanted) {
+        let Some(keeper) = &self.keeper else { return };
+        let told = self.consensus.read(|state| super::told::configuration(state, self.me, &keeper.lease));
+        let Some(wanted) = told else { return };
+        if self.configured.as_ref() != Some(&wanted) {
             self.configured = Some(wanted.clone());
             self.tell_keeper(ToKeeper::Configure(wanted));
         }
@@ -346,6 +348,8 @@ impl<P: Platform> Brain<P> {
         }
         let watchdog = self.consensus.read(|state| super::life::watchdog(state, self.me, &lease));
         watchdog.into_iter().for_each(|command| self.propose("watchdog".to_owned(), command));
+        let keys = self.consensus.read(|state| super::life::have_keys(state, self.me, nonce, &lease));
+        keys.into_iter().for_each(|command| self.propose("have-keys".to_owned(), command));
         if clean {
             let register = self.consensus.read(|state| super::life::register(state, self.me, nonce, &lease));
             register.into_iter().for_each(|command| self.propose("register".to_owned(), command));
@@ -414,20 +418,4 @@ fn landed_well(key: &str, result: &Result<Committed, ProposeError>) -> bool {
             false
         }
     }
-}
-
-fn configuration(state: &crate::engine::State, me: NodeId) -> Option<Configuration> {
-    let cluster = state.cluster.as_ref()?;
-    let peers = state.nodes.iter().map(|(id, node)| {
-        let mut all = vec![node.address];
-        all.extend(node.links.iter().copied());
-        (*id, all)
-    });
-    Some(Configuration {
-        cluster: cluster.id,
-        node: me,
-        profile: cluster.profile,
-        keys: cluster.datagram_keys.clone(),
-        peers: peers.collect(),
-    })
 }

@@ -82,7 +82,7 @@ impl<P: Platform> Door for Agent<P> {
     }
 
     async fn change_waits(&self) -> Option<String> {
-        let changing = self.consensus.read(State::members_change);
+        let changing = self.consensus.read(|state| state.members_change() || state.key_step().is_some());
         match self.consensus.status().leader.filter(|_| changing)? {
             (leader, _) if leader == self.me => self.view.get().waits,
             _ => match self.ask_the_leader(&Question::Waits, ASK_WITHIN).await.ok()? {

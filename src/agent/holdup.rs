@@ -1,4 +1,4 @@
-//! What a membership change waits for, told only when it lasts: most waits are over before anybody could read of them.
+//! What a change of the cluster waits for, told only when it lasts: most waits are over before anybody could read of them.
 //! Pure.
 
 use std::time::Duration;

@@ -92,7 +92,7 @@ impl<P: Platform> Brain<P> {
         let plan = self.consensus.read(|state| planner::plan(state, &seen));
         self.notes = plan.notes;
         if let Some(why) = self.holdup.take(plan.waits, now) {
-            tracing::warn!("a change of the members waits: {why}");
+            tracing::warn!("a change of the cluster waits: {why}");
         }
         // Words about one set are no words about the next, which others may have died before.
         if !plan.decisions.iter().any(|decision| is_about_next_set(&decision.step))
@@ -187,6 +187,7 @@ impl<P: Platform> Brain<P> {
             Step::Promote(node) => self.change_raft(key, why, RaftChange::Voter(node)),
             Step::Remove(node) => self.change_raft(key, why, RaftChange::Remove(node)),
             Step::FinishChange => self.change_raft(key, why, RaftChange::Finish),
+            Step::AddKey { id } => self.propose(key, Command::AddKey { id, key: self.platform.datagram_key() }),
             Step::StepDown => self.hand_over(why, now),
             Step::AskReach { members, hosts } => self.ask_reach(&members, hosts),
             Step::Fence { node, action, after, executors } => self.fence(node, action, after, executors, why),

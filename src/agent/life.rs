@@ -1,8 +1,9 @@
 //! What the log must say about this node's keeper: that its voter is up, that it has a session, how its machine's watchdog
-//! is. Pure.
+//! is, which datagram keys it goes by. Pure.
 
 use std::net::SocketAddr;
 
+use crate::engine::keys::KeyStep;
 use crate::engine::state::{PackageEntry, Watchdog};
 use crate::engine::{Command, NodeId, Nonce, State};
 use crate::keeper::protocol::LeaseView;
@@ -67,18 +68,27 @@ pub(super) fn http(state: &State, me: NodeId, address: Option<SocketAddr>) -> Op
     stale.then_some(Command::SayHttp { node: me, address })
 }
 
+/// While the key of the datagrams is being replaced: that this keeper goes by the keys as they are now, if it said so.
+pub(super) fn have_keys(state: &State, me: NodeId, nonce: Nonce, lease: &LeaseView) -> Option<Command> {
+    let waited = matches!(state.key_step(), Some(KeyStep::Use { .. } | KeyStep::Drop { .. }));
+    let at = state.rotation.changed;
+    let news = lease.keys_at == Some(at) && !state.has_keys(me, nonce) && state.nodes.contains_key(&me);
+    (waited && news).then_some(Command::HaveKeys { node: me, nonce, at })
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::apply;
     use crate::engine::command::Entry;
     use crate::engine::command::NewNode;
     use crate::engine::event::TEXT_MAX_BYTES;
-    use crate::engine::state::Cluster;
+    use crate::engine::state::{Cluster, DatagramKey};
     use crate::engine::{ClusterId, FOUNDER, LogIndex, Profile, WallMillis};
     use crate::package::Millis;
 
-    fn founded() -> State {
+    /// The state of a cluster of one.
+    pub(in crate::agent) fn founded() -> State {
         let mut state = State::default();
         let cluster = Cluster {
             id: ClusterId(1),
@@ -86,7 +96,7 @@ mod tests {
             profile: Profile::Default,
             ca_certificate: String::new(),
             ca_key: String::new(),
-            datagram_keys: std::collections::BTreeMap::new(),
+            datagram_keys: [(1, DatagramKey([1; 32]))].into(),
         };
         let address = "10.0.0.1:7420".parse().unwrap();
         let node = NewNode { name: crate::package::NodeName::new("n1").unwrap(), address, links: Vec::new() };
@@ -94,7 +104,8 @@ mod tests {
         state
     }
 
-    fn say(state: &mut State, command: Command) {
+    /// Applies the next entry.
+    pub(in crate::agent) fn say(state: &mut State, command: Command) {
         let next = LogIndex(state.applied.0 + 1);
         apply(state, next, &Entry { wall: WallMillis(1), by: "agent@n1".to_owned(), command });
     }

@@ -2,8 +2,9 @@
 //!
 //! - [`platform`]: what an agent needs of the world around it.
 //! - `brain`: the one loop; `life`, `runner`, `leading` are its parts for the keeper, for packages, and for the leader.
+//! - `told`: what the keeper is told of the cluster.
 //! - `flights`: what is under way, one at a time per key; `ops`: operations of the keeper and their answers.
-//! - `leadership`: stepping down and standing for election, as an operator asks. `holdup`: what a membership change waits for.
+//! - `leadership`: stepping down and standing for election, as an operator asks. `holdup`: what a change of the cluster waits for.
 //! - `fencing`: fence agents, run here or on other members.
 //! - [`ask`]: questions between agents; `view`: what the loop publishes; `door`: how routes reach all of it.
 
@@ -20,6 +21,7 @@ mod leading;
 mod life;
 mod ops;
 mod runner;
+mod told;
 mod view;
 
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use openraft::AsyncRuntime;
 
 use crate::engine::fence::call::FenceSaid;
+use crate::engine::state::DatagramKey;
 use crate::engine::{Nonce, VoterTime, WallMillis};
 use crate::package::PackageName;
 use crate::raft::peers::Peers;
@@ -25,6 +26,9 @@ pub trait Platform: Clone + Send + Sync + 'static {
 
     /// A random number.
     fn nonce(&self) -> Nonce;
+
+    /// A random key for the datagrams.
+    fn datagram_key(&self) -> DatagramKey;
 
     /// Looks a user up by name or number.
     ///

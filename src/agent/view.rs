@@ -12,7 +12,7 @@ pub(super) struct Published {
     pub(super) local: Local,
     /// Why packages that should run do not; only while this node leads.
     pub(super) notes: Vec<Note>,
-    /// What a membership change waits for; only while this node leads.
+    /// What a change of the cluster waits for; only while this node leads.
     pub(super) waits: Option<String>,
 }
 

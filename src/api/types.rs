@@ -73,9 +73,13 @@ pub struct ClusterStatus {
     pub survives: usize,
     /// Whether an older lease set is being retired.
     pub lease_sets_changing: bool,
-    /// What a membership change under way waits for and what to do, once it has waited for a while.
+    /// What a change under way, of the members or of the datagrams' key, waits for and what to do, once it has waited for
+    /// a while.
     #[serde(default)]
     pub change_waits: Option<String>,
+    /// The keys of the keepers' datagrams; none from members that do not say it.
+    #[serde(default)]
+    pub datagram_keys: Option<DatagramKeys>,
     /// What is not right, for people: a sentence each.
     pub warnings: Vec<String>,
     /// That it went on from a minority of another cluster, until it is whole.
@@ -83,6 +87,17 @@ pub struct ClusterStatus {
     pub fallback: Option<Fallback>,
     /// Every member.
     pub nodes: Vec<NodeStatus>,
+}
+
+/// The keys of the keepers' datagrams, by their ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatagramKeys {
+    /// Those that are accepted; more than one while the key is being replaced.
+    pub accepted: Vec<u32>,
+    /// The one that is used to send.
+    pub used: Option<u32>,
+    /// A replacement is wanted that has not begun.
+    pub wanted: bool,
 }
 
 /// One member in `status`.

@@ -234,6 +234,8 @@ pub enum Cluster {
     Clients,
     /// Make an operator's certificate void, for good
     Revoke(ClusterRevoke),
+    /// Replace the key of the datagrams, which somebody may have read; nothing is disturbed
+    RotateKey,
     /// Show the cluster and its members
     Status,
 }

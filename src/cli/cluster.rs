@@ -1,4 +1,4 @@
-//! `pkgctl cluster init|join|token|secret|status`.
+//! `pkgctl cluster init|join|token|secret|rotate-key|status`.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use super::operators;
 use super::print::{Out, when};
 use super::status::{outside, warnings};
 use crate::api::types::{
-    Changed, ClusterStatus, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress, RemoveRequest, Status,
+    Changed, ClusterStatus, DatagramKeys, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress,
+    RemoveRequest, Status,
 };
 use crate::engine::NodeId;
 use crate::engine::fallback::{Fallback, Former, Word};
@@ -43,6 +44,7 @@ pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result
         args::Cluster::Client(client_of) => operators::issue(client, out, client_of).await,
         args::Cluster::Clients => operators::list(client, out).await,
         args::Cluster::Revoke(revoke) => operators::revoke(client, out, revoke).await,
+        args::Cluster::RotateKey => rotate_key(client, out).await,
         args::Cluster::Status => members(client, out).await,
     }
 }
@@ -88,6 +90,13 @@ async fn token(client: &Client, out: &Out) -> Result<(), Failed> {
     out.say(&issued.token);
     out.progress(&format!("good for one node and {} minutes: pkgctl cluster join TOKEN", issued.valid_s / 60));
     out.value(&issued);
+    Ok(())
+}
+
+async fn rotate_key(client: &Client, out: &Out) -> Result<(), Failed> {
+    let changed: Changed = client.call("POST", "/v1/cluster/rotate-key", &serde_json::json!({})).await?;
+    out.say("the key of the datagrams is being replaced; `pkgctl cluster status` shows the key and what is waited for");
+    out.value(&changed);
     Ok(())
 }
 
@@ -259,6 +268,7 @@ async fn members(client: &Client, out: &Out) -> Result<(), Failed> {
     out.value(&status.cluster);
     out.say(&format!("cluster {} ({})", cluster.name, cluster.id));
     warnings(out, cluster, status.stale);
+    cluster.datagram_keys.as_ref().and_then(rotation).into_iter().for_each(|line| out.say(&line));
     out.table(&["NODE", "ID", "ADDRESS", "ROLE", "SESSION", "WATCHDOG", "OWNS"], &rows(cluster));
     if let Some(fallback) = &cluster.fallback {
         out.say(&format!("\nwhat is known of the nodes of cluster {}, which this one went on from:", fallback.from));
@@ -279,6 +289,16 @@ fn formers(fallback: &Fallback) -> Vec<Vec<String>> {
     let [off, since] = said(fallback.unlisted.as_ref());
     let others = vec!["others".to_owned(), "-".to_owned(), "-".to_owned(), off, since];
     fallback.formers.iter().map(row).chain([others]).collect()
+}
+
+/// What is under way with the key of the datagrams, if anything.
+fn rotation(keys: &DatagramKeys) -> Option<String> {
+    let used = keys.used.map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let accepted: Vec<String> = keys.accepted.iter().map(u32::to_string).collect();
+    let replaced = keys.wanted || accepted.len() > 1;
+    replaced.then(|| {
+        format!("the key of the datagrams is being replaced: {used} is used, {} accepted", accepted.join(" and "))
+    })
 }
 
 fn rows(cluster: &ClusterStatus) -> Vec<Vec<String>> {

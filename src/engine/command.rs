@@ -12,7 +12,7 @@ use super::event::Timeline;
 use super::fence::{FenceAction, FenceDevice, FenceOutcome};
 use super::kv;
 use super::operator::ClientName;
-use super::state::{Cluster, Desired, Phase, ResourceReport, Watchdog};
+use super::state::{Cluster, DatagramKey, Desired, Phase, ResourceReport, Watchdog};
 use super::{Incarnation, LogIndex, NodeId, Nonce, SessionId, SetId, Token, WallMillis};
 use crate::package::{Millis, NodeName, Package, PackageName};
 
@@ -316,6 +316,34 @@ pub enum Command {
     RevokeOperator {
         /// The name that its certificates say.
         name: ClientName,
+    },
+    /// An operator wants another key for the datagrams.
+    RotateKey,
+    /// A new key of the datagrams, for everybody to accept.
+    AddKey {
+        /// The next id.
+        id: u32,
+        /// The key, random.
+        key: DatagramKey,
+    },
+    /// A node's keeper goes by the datagram keys as of an entry.
+    HaveKeys {
+        /// Whose keeper.
+        node: NodeId,
+        /// That life's nonce.
+        nonce: Nonce,
+        /// The entry that changed them.
+        at: LogIndex,
+    },
+    /// Everybody seals with the new key from here on.
+    UseKey {
+        /// Its id.
+        id: u32,
+    },
+    /// Nobody accepts another key from here on.
+    DropKeys {
+        /// The id of the one that stays.
+        keep: u32,
     },
     /// Conditions and changes of the key/value tree, all at once.
     Kv(kv::Txn),

@@ -22,6 +22,7 @@ pub mod fallback;
 pub mod fence;
 pub mod frame;
 pub mod ids;
+pub mod keys;
 pub mod kv;
 pub mod lease;
 pub mod operator;

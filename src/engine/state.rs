@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::event::Event;
 use super::fallback::Fallback;
 use super::fence::{Awaiting, FenceDevice, Fencing};
+use super::keys::Rotation;
 use super::kv::Tree;
 use super::operator::{ClientName, Operator};
 use super::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token, WallMillis};
@@ -74,6 +75,9 @@ pub struct State {
     /// Who was ever given a certificate to use the API from elsewhere.
     #[serde(default)]
     pub operators: BTreeMap<ClientName, Operator>,
+    /// Where the replacement of the datagrams' key stands.
+    #[serde(default)]
+    pub rotation: Rotation,
     /// The key/value tree.
     #[serde(default)]
     pub kv: Tree,
@@ -132,7 +136,8 @@ pub struct Cluster {
     pub ca_certificate: String,
     /// Its key, PEM. It lives in the replicated state so that any member can let a node join; the store is root's.
     pub ca_key: String,
-    /// Keys of the datagrams' MAC by id; the largest id is used to send, all are accepted.
+    /// Keys of the datagrams' MAC by id; all are accepted, and the largest that is not coming
+    /// yet is used to send ([`State::sealing_key`]).
     pub datagram_keys: BTreeMap<u32, DatagramKey>,
 }
 

@@ -240,7 +240,7 @@ async fn read(mut reader: OwnedReadHalf, events: Sender<KeeperEvent>) -> io::Res
                 | FromKeeper::Exited { .. }
                 | FromKeeper::Lapsed { .. }
                 | FromKeeper::Done { .. }
-                | FromKeeper::Note { .. }) => KeeperEvent::Said(other),
+                | FromKeeper::Note { .. }) => KeeperEvent::Said(Box::new(other)),
             };
             if events.send(event).await.is_err() {
                 return Ok(());

@@ -12,7 +12,7 @@ pub enum KeeperEvent {
     /// There is no connection yet, and this is what the keeper said that it waits for before it is ready, if it did.
     Waits(Option<String>),
     /// A frame.
-    Said(FromKeeper),
+    Said(Box<FromKeeper>),
 }
 
 /// The two ends of the link to this node's keeper.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::lease::Learn;
 use crate::engine::state::{DatagramKey, Watchdog};
-use crate::engine::{ClusterId, Incarnation, NodeId, Nonce, Profile, SessionId, SetId, Token};
+use crate::engine::{ClusterId, Incarnation, LogIndex, NodeId, Nonce, Profile, SessionId, SetId, Token};
 use crate::package::{IpResource, Millis, PackageName};
 pub use crate::resource::{Credentials, Place, ProgramSpec, Storage};
 
@@ -81,8 +81,15 @@ pub struct Configuration {
     pub node: NodeId,
     /// Every interval.
     pub profile: Profile,
-    /// Keys of the datagrams' MAC.
+    /// Keys of the datagrams' MAC, all of them accepted.
     pub keys: BTreeMap<u32, DatagramKey>,
+    /// The id of the one to seal with; none from agents that do not say it, which mean the largest.
+    #[serde(default)]
+    pub sealing_key: Option<u32>,
+    /// The entry that changed them last. They never go back during a keeper's life: an agent that has just restarted may
+    /// know an earlier state only.
+    #[serde(default)]
+    pub keys_at: LogIndex,
     /// Datagram addresses of every member, this node included.
     pub peers: BTreeMap<NodeId, Vec<SocketAddr>>,
 }
@@ -271,6 +278,10 @@ pub struct LeaseView {
     /// How the machine's watchdog is; none when none is configured, and from keepers that do not say it.
     #[serde(default)]
     pub watchdog: Option<Watchdog>,
+    /// The entry of the datagram keys that this keeper goes by, zero before it has any; none from keepers that do not say
+    /// it, and that seal with the largest key they have.
+    #[serde(default)]
+    pub keys_at: Option<LogIndex>,
 }
 
 impl LeaseView {

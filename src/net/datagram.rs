@@ -29,23 +29,41 @@ const MAC_BYTES: usize = 16;
 
 /// The cluster's datagram keys, ready to use.
 #[derive(Clone)]
-pub struct Keys(BTreeMap<u32, hmac::Key>);
+pub struct Keys {
+    all: BTreeMap<u32, hmac::Key>,
+    /// Which one seals; none is the largest.
+    sealing: Option<u32>,
+}
 
 impl Keys {
     /// Prepares keys by id; the largest id seals, all of them open.
     pub fn new(keys: &BTreeMap<u32, DatagramKey>) -> Self {
-        Self(keys.iter().map(|(id, key)| (*id, hmac::Key::new(hmac::HMAC_SHA256, &key.0))).collect())
+        let all = keys.iter().map(|(id, key)| (*id, hmac::Key::new(hmac::HMAC_SHA256, &key.0))).collect();
+        Self { all, sealing: None }
+    }
+
+    /// The same keys, of which this one seals; none is the largest.
+    #[must_use]
+    pub fn sealing(self, sealing: Option<u32>) -> Self {
+        Self { sealing, ..self }
+    }
+
+    fn to_seal(&self) -> Option<(&u32, &hmac::Key)> {
+        match &self.sealing {
+            Some(id) => self.all.get_key_value(id),
+            None => self.all.last_key_value(),
+        }
     }
 
     /// Whether there is no key: nothing can be sealed or opened then.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.all.keys()).finish()
     }
 }
 
@@ -122,12 +140,12 @@ impl Drops {
     }
 }
 
-/// Seals a message with the newest key. Empty when there is no key: there is nobody to talk to then.
+/// Seals a message with the key that is to seal. Empty when there is no key: there is nobody to talk to then.
 ///
 /// Our largest message, an `Ack` with a lease set's members, fits [`MAX_BYTES`] up to some 99 voters (tested); a larger
 /// one would be dropped by every receiver as [`Dropped::Long`].
 pub fn seal(keys: &Keys, cluster: ClusterId, from: NodeId, to: NodeId, message: &Message) -> Vec<u8> {
-    let Some((id, key)) = keys.0.last_key_value() else { return Vec::new() };
+    let Some((id, key)) = keys.to_seal() else { return Vec::new() };
     let body = codec::encode(message);
     let mut out = Vec::with_capacity(HEADER_BYTES + body.len() + MAC_BYTES);
     out.extend_from_slice(&MAGIC);
@@ -168,7 +186,7 @@ pub fn open(keys: &Keys, cluster: ClusterId, me: NodeId, bytes: &[u8]) -> Result
         return Err(Dropped::Receiver);
     }
     let id = u32::try_from(number(&header[13..17])).map_err(|_| Dropped::Key)?;
-    let key = keys.0.get(&id).ok_or(Dropped::Key)?;
+    let key = keys.all.get(&id).ok_or(Dropped::Key)?;
     if !same(&hmac::sign(key, sealed).as_ref()[..MAC_BYTES], mac) {
         return Err(Dropped::Mac);
     }
@@ -269,7 +287,7 @@ mod tests {
             let sealed = seal(&keys(&[1]), CLUSTER, PEER, ME, &Message::Ping { nonce: Nonce(1) });
             let mut forged = sealed[..HEADER_BYTES].to_vec();
             forged.extend_from_slice(&body);
-            let mac = hmac::sign(&keys(&[1]).0[&1], &forged);
+            let mac = hmac::sign(&keys(&[1]).all[&1], &forged);
             forged.extend_from_slice(&mac.as_ref()[..MAC_BYTES]);
             prop_assert_eq!(open(&keys(&[1]), CLUSTER, ME, &forged), Err(Dropped::Body));
         }
@@ -317,6 +335,16 @@ mod tests {
     fn without_a_key_nothing_is_sealed() {
         assert!(seal(&keys(&[]), CLUSTER, PEER, ME, &Message::Ping { nonce: Nonce(1) }).is_empty());
         assert!(keys(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_key_that_is_coming_opens_and_does_not_seal() {
+        let (ping, both) = (Message::Ping { nonce: Nonce(1) }, keys(&[1, 2]).sealing(Some(1)));
+        let sealed = seal(&both, CLUSTER, PEER, ME, &ping);
+        assert!(open(&keys(&[1]), CLUSTER, ME, &sealed).is_ok(), "who has the old key only can open it");
+        let newer = seal(&keys(&[1, 2]), CLUSTER, PEER, ME, &ping);
+        assert_eq!(open(&keys(&[1]), CLUSTER, ME, &newer), Err(Dropped::Key));
+        assert_eq!(open(&both, CLUSTER, ME, &newer), Ok((PEER, ping)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::agent::platform::Platform;
 use crate::api::door::Door;
 use crate::engine::command::NewNode;
 use crate::engine::state::Cluster;
-use crate::engine::{Command, NodeId, Reply};
+use crate::engine::{Command, NodeId, Reply, State};
 use crate::net::datagram::Keys;
 use crate::net::identity::Authority;
 use crate::net::introduction::{SharedSecret, Tokens};
@@ -90,7 +90,7 @@ impl<P: Platform> JoinService for Admission<P> {
         if self.agent.local().keeper_version.is_none() {
             return Err("this member's keeper is not up; try again in a moment, or through another member".to_owned());
         }
-        let keys = Keys::new(&cluster.datagram_keys);
+        let keys = Keys::new(&cluster.datagram_keys).sealing(self.agent.read(State::sealing_key));
         Ok(KeeperPort { keys, cluster: cluster.id, node: self.agent.me, address: self.address })
     }
 

@@ -9,6 +9,7 @@ use openraft::impls::TokioRuntime;
 use crate::agent::platform::Platform;
 use crate::config::Places;
 use crate::engine::fence::call::FenceSaid;
+use crate::engine::state::DatagramKey;
 use crate::engine::{Nonce, VoterTime, WallMillis};
 use crate::host::clock::{Clock, wall_now};
 use crate::host::fence_agent::{self, Keep};
@@ -50,6 +51,10 @@ impl Platform for HostPlatform {
 
     fn nonce(&self) -> Nonce {
         random::nonce()
+    }
+
+    fn datagram_key(&self) -> DatagramKey {
+        random::datagram_key()
     }
 
     fn credentials(&self, user: &str) -> Result<Credentials, Trouble> {

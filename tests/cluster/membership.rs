@@ -7,6 +7,7 @@ use pkgctl::lab::Direction;
 use serde_json::Value;
 
 use super::bench::Bench;
+use super::keys::only_key_becomes;
 
 #[test]
 fn growing_from_one_node_to_three_disturbs_nothing() {
@@ -26,7 +27,7 @@ fn growing_from_one_node_to_three_disturbs_nothing() {
 }
 
 /// A member's session; null when it has none.
-fn session_of(bench: &Bench, name: &str) -> Value {
+pub fn session_of(bench: &Bench, name: &str) -> Value {
     let nodes = bench.cluster()["cluster"]["nodes"].as_array().cloned().unwrap_or_default();
     nodes.iter().find(|n| n["name"] == name).map_or(Value::from(""), |n| n["session"].clone())
 }
@@ -60,6 +61,15 @@ fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_
         let said = bench.ctl("n2", &["cluster", "remove", lost]);
         assert!(said.contains("is removed"), "{said}");
     }
+    // What they knew is worth nothing any more. Each removal is followed by a key of its own; an operator has another made.
+    only_key_becomes(&bench, 3);
+    bench.run_package(&["n1", "n2"]);
+    let (token, pid, watch) = (bench.token(), bench.program_pid(), bench.watch());
+    bench.ctl("n3", &["cluster", "rotate-key"]);
+    only_key_becomes(&bench, 4);
+    bench.still_answering(&watch, 200);
+    assert_eq!((bench.token(), bench.program_pid()), (token, pid));
+    bench.nothing_failed(watch);
     bench.until("three are left and survive a failure", || {
         members().len() == 3 && bench.ctl("n1", &["status"]).contains("survives 1 failure")
     });

@@ -241,7 +241,15 @@ impl Log {
     pub fn configuration(&self, node: u64) -> Configuration {
         let peers = self.addresses.iter().map(|(node, address)| (*node, vec![*address])).collect();
         let keys = BTreeMap::from([(1, key())]);
-        Configuration { cluster: CLUSTER, node: NodeId(node), profile: Profile::Default, keys, peers }
+        Configuration {
+            cluster: CLUSTER,
+            node: NodeId(node),
+            profile: Profile::Default,
+            keys,
+            sealing_key: None,
+            keys_at: LogIndex(0),
+            peers,
+        }
     }
 
     pub fn step(&mut self, fact: Fact) -> ToKeeper {

@@ -108,6 +108,7 @@ impl World {
                 | Step::Promote(_)
                 | Step::Remove(_)
                 | Step::FinishChange
+                | Step::AddKey { .. }
                 | Step::StepDown => {}
             }
         }

@@ -29,6 +29,11 @@ pub async fn remove<D: Door>(
     change(&door, Command::RemoveNode { node: request.node }, by).await
 }
 
+/// `POST /v1/cluster/rotate-key`: has the key of the datagrams replaced, step by step.
+pub async fn rotate_key<D: Door>(State(door): State<D>, by: By) -> Result<Json<Changed>, Refusal> {
+    change(&door, Command::RotateKey, by).await
+}
+
 /// `POST /v1/cluster/init` and `…/join` on a node that is in a cluster.
 pub async fn member_already() -> Refusal {
     let text = "this node is in a cluster already; nothing was changed: `pkgctl cluster status` shows it";

@@ -11,7 +11,7 @@ use super::body::Asked;
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
 use crate::api::local::Local;
-use crate::api::types::{ClusterStatus, NodeStatus, Progress, Status};
+use crate::api::types::{ClusterStatus, DatagramKeys, NodeStatus, Progress, Status};
 use crate::engine::lease::majority;
 use crate::engine::planner::Note;
 use crate::engine::state::{Cluster, Node, State as ClusterState, Watchdog};
@@ -56,7 +56,7 @@ fn cluster_status(
     local: &Local,
     waits: Option<String>,
 ) -> ClusterStatus {
-    let told = waits.iter().map(|why| format!("a change of the members waits: {why}"));
+    let told = waits.iter().map(|why| format!("a change of the cluster waits: {why}"));
     ClusterStatus {
         id: cluster.id,
         name: cluster.name.clone(),
@@ -68,6 +68,11 @@ fn cluster_status(
         warnings: warnings(state, raft, local).into_iter().chain(told).collect(),
         change_waits: waits,
         fallback: state.fallback.clone(),
+        datagram_keys: Some(DatagramKeys {
+            accepted: cluster.datagram_keys.keys().copied().collect(),
+            used: state.sealing_key(),
+            wanted: state.rotation.wanted.is_some(),
+        }),
         nodes: state.nodes.iter().map(|(id, node)| node_status(state, *id, node, local)).collect(),
     }
 }

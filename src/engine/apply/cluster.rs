@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::keys;
 use super::step::{Line, Step};
 use crate::engine::command::{JOIN_TOKENS_MAX, NewNode};
 use crate::engine::state::{Cluster, Node, REMOVED_MAX};
@@ -115,6 +116,8 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
     step.state.fence_devices.remove(&node);
     step.state.fencing.remove(&node);
     step.state.fenced.remove(&node);
+    step.state.rotation.confirmed.remove(&node);
+    keys::want(step, &format!("{name} was removed, and knows the one before"));
     let why = format!("{name} (node {node}) is removed; it can come back as a new node only");
     step.record(Line::new("removed", why).node(Some(name)));
     Ok(Reply::Done)

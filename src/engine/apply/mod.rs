@@ -6,12 +6,13 @@
 //! - `step`: one entry being applied: its stamps, its facts for the keepers, its lines in the ledger.
 //! - `cluster`: the cluster, its nodes, join tokens. `session`: voters' lives and sessions. `expire`: rule 12.
 //! - `fallback`: what is known of the others by a node that went on alone.
-//! - `kv`: the key/value tree. `operator`: who may come in from elsewhere. `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
+//! - `keys`: the key of the datagrams. `kv`: the key/value tree. `operator`: who may come in from elsewhere. `fence`: external fencing. `node`: what a node says of its machine. `set`: lease sets. `package`: definitions and what operators want. `owner`: who owns what.
 
 mod cluster;
 mod expire;
 mod fallback;
 mod fence;
+mod keys;
 mod kv;
 mod node;
 mod operator;
@@ -124,6 +125,11 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::StopPackage { package, scope } => package::stop(step, package, scope),
         Command::AdmitOperator { name } => operator::admit(step, name),
         Command::RevokeOperator { name } => operator::revoke(step, name),
+        Command::RotateKey => keys::rotate(step),
+        Command::AddKey { id, key } => keys::add(step, *id, key),
+        Command::HaveKeys { node, nonce, at } => keys::have(step, *node, *nonce, *at),
+        Command::UseKey { id } => keys::take_up(step, *id),
+        Command::DropKeys { keep } => keys::drop_others(step, *keep),
         Command::Kv(txn) => kv::txn(step, txn),
         Command::ClearFailure { package, node } => package::clear_failure(step, package, node),
         Command::MovePackage { package, token, to, why } => owner::switch(step, package, *token, *to, why),

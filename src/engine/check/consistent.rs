@@ -21,6 +21,7 @@ pub fn consistent(state: &State) -> Check {
     state.packages.iter().try_for_each(|(name, entry)| package(state, name, entry))?;
     fencing(state)?;
     fallback(state)?;
+    keys(state)?;
     ledger(state)
 }
 
@@ -116,6 +117,19 @@ fn fallback(state: &State) -> Check {
     })
 }
 
+/// A key that is coming is the newest and not the only one, and only members go by the keys.
+fn keys(state: &State) -> Check {
+    let (rotation, all) = (&state.rotation, state.datagram_keys());
+    let last = all.and_then(|keys| keys.last_key_value()).map(|(id, _)| *id);
+    must(all.is_none_or(|keys| keys.len() <= 2), || "there are more than two datagram keys".to_owned())?;
+    must(rotation.coming.is_none() || rotation.coming == last, || "the coming key is not the newest".to_owned())?;
+    must(rotation.changed <= state.applied, || "the datagram keys come from beyond the log".to_owned())?;
+    for node in rotation.confirmed.keys() {
+        must(state.nodes.contains_key(node), || format!("the stranger {node} goes by the datagram keys"))?;
+    }
+    Ok(())
+}
+
 fn ledger(state: &State) -> Check {
     must(state.events.len() <= LEDGER_MAX, || format!("the ledger has {} events", state.events.len()))?;
     let indexes: Vec<_> = state.events.iter().map(|event| event.index).collect();
@@ -174,6 +188,11 @@ mod tests {
     fn an_owner_whose_token_is_not_the_last_is_found() {
         let what = spoiled(|s| s.packages.get_mut(&p1()).unwrap().last_token = Token(1));
         assert!(what.contains("not its last"), "{what}");
+    }
+
+    #[test]
+    fn a_coming_key_that_is_not_there_is_found() {
+        assert_eq!(spoiled(|s| s.rotation.coming = Some(7)), "the coming key is not the newest");
     }
 
     #[test]

@@ -19,6 +19,8 @@ fn definitions_keys_and_tokens_stay_and_whatever_entitles_anybody_goes() {
     log.run();
     let token = log.assign(1);
     put(&mut log);
+    log.say(Command::RotateKey);
+    log.say(Command::AddKey { id: 2, key: DatagramKey([2; 32]) });
     let old = log.state.clone();
     let new = go_alone(&old, log.nodes[0], alone()).unwrap();
     assert_eq!(check::consistent(&new), Ok(()));
@@ -42,6 +44,8 @@ fn definitions_keys_and_tokens_stay_and_whatever_entitles_anybody_goes() {
     assert!(
         !shared && is.datagram_keys.len() == 1 && is.datagram_keys.keys().all(|id| !was.datagram_keys.contains_key(id))
     );
+
+    assert_eq!((new.sealing_key(), new.key_step()), (Some(3), None), "its only key is not one on its way");
 
     assert_eq!(new.applied.0, old.applied.0 + INDEX_GAP);
     let told = new.events.back().unwrap();

@@ -15,11 +15,11 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// What is not done, for `why` and `status`.
     pub notes: Vec<Note>,
-    /// What a membership change under way waits for.
+    /// What a change under way, of the members or of the datagrams' key, waits for.
     pub waits: Option<Waits>,
 }
 
-/// What a membership change under way waits for.
+/// What a change under way waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waits {
     /// Its step.
@@ -28,7 +28,7 @@ pub struct Waits {
     pub why: String,
 }
 
-/// The steps of a membership change that may have to wait.
+/// The steps of such a change that may have to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeStep {
     /// Raft's own change of members.
@@ -37,6 +37,10 @@ pub enum ChangeStep {
     Add,
     /// The end of the one before (rule 17).
     Retire,
+    /// That everybody accepts the new key of the datagrams.
+    UseKey,
+    /// That nobody seals with an older one.
+    DropKeys,
 }
 
 /// One decision.
@@ -80,6 +84,11 @@ pub enum Step {
     FinishChange,
     /// Have another voter lead.
     StepDown,
+    /// Make a new key of the datagrams and put it into the log.
+    AddKey {
+        /// Its id.
+        id: u32,
+    },
     /// Find out which of these keepers are ready, and whom the hosts reach of them (rule 14).
     AskReach {
         /// The members of the set to come.
@@ -126,6 +135,7 @@ impl fmt::Display for Step {
             Step::Remove(node) => write!(f, "take {node} out of Raft"),
             Step::FinishChange => f.write_str("finish the change of voters"),
             Step::StepDown => f.write_str("hand leadership over"),
+            Step::AddKey { id } => write!(f, "add datagram key {id}"),
             Step::AskReach { members, hosts } => {
                 write!(f, "ask hosts {} whether they reach {}", ids(hosts), ids(members))
             }
@@ -152,6 +162,8 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Command::AddLeaseSet { members, .. } => write!(f, "add lease set {}", ids(members)),
         Command::RetireLeaseSet { set } => write!(f, "retire lease set {set}"),
         Command::ForgetNode { node } => write!(f, "forget node {node}"),
+        Command::UseKey { id } => write!(f, "use datagram key {id}"),
+        Command::DropKeys { keep } => write!(f, "drop all datagram keys but {keep}"),
         other @ (Command::CreateCluster { .. }
         | Command::IssueToken { .. }
         | Command::AddNode { .. }
@@ -175,6 +187,9 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::ConfirmFence { .. }
         | Command::ConfirmUnlisted
         | Command::SayWhole
+        | Command::RotateKey
+        | Command::AddKey { .. }
+        | Command::HaveKeys { .. }
         | Command::Kv(_)
         | Command::SayWatchdog { .. }
         | Command::SayHttp { .. }) => write!(f, "{other:?}"),

@@ -5,10 +5,12 @@
 //!
 //! - `membership`: joined nodes become voters, lease sets follow voters (rules 14, 15, 17).
 //! - `fencing`: nodes that packages wait for are switched off from outside.
+//! - `keys`: the key of the datagrams is replaced.
 //! - `packages`: silent sessions expire, packages without an owner get one.
 
 mod decision;
 mod fencing;
+mod keys;
 mod membership;
 mod packages;
 
@@ -80,6 +82,7 @@ pub fn plan(state: &State, seen: &Observations) -> Plan {
         packages::assign_unowned(state, seen, &mut plan);
         fencing::fence(state, seen, &mut plan);
         membership::follow(state, seen, &mut plan);
+        keys::rotate(state, &mut plan);
     }
     plan
 }

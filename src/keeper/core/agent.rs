@@ -112,7 +112,7 @@ impl Core {
     }
 
     /// A keeper belongs to one node of one cluster for its whole life.
-    fn configure(&mut self, new: Configuration, now: Now) {
+    fn configure(&mut self, mut new: Configuration, now: Now) {
         if let Some(old) = self.configuration.as_ref().filter(|old| (old.cluster, old.node) != (new.cluster, new.node))
         {
             let text = format!(
@@ -122,11 +122,19 @@ impl Core {
             );
             return self.out.note(None, text);
         }
-        if self.configuration.as_ref() != Some(&new) {
+        let before = self.configuration.as_ref();
+        if let Some(old) = before.filter(|old| old.keys_at > new.keys_at) {
+            (new.keys, new.sealing_key, new.keys_at) = (old.keys.clone(), old.sealing_key, old.keys_at);
+        }
+        let rekeyed = before.is_none_or(|old| old.keys_at != new.keys_at);
+        if before != Some(&new) {
             self.voter.begin(new.node);
             self.watchdog_ttl(new.profile.ttl(), now);
             self.out.push(Effect::Configure(Box::new(new.clone())));
             self.configuration = Some(new);
+        }
+        if rekeyed {
+            self.tell_lease(now);
         }
     }
 

@@ -46,7 +46,7 @@ use self::tokens::Tokens;
 use self::voter::Voter;
 use self::watchdog::Watchdog;
 use crate::engine::lease::{Knowledge, Message};
-use crate::engine::{HolderTime, NodeId};
+use crate::engine::{HolderTime, LogIndex, NodeId};
 use crate::keeper::protocol::{Configuration, FromKeeper, LeaseView};
 
 /// The state of one keeper's life.
@@ -142,7 +142,9 @@ impl Core {
     }
 
     fn lease_view(&self, now: Now) -> LeaseView {
-        LeaseView { skew_ppm: self.skew_ppm, watchdog: self.watchdog.view(), ..self.tenure.view(now.holder) }
+        // Said before there are keys, too: an agent tells by it that this keeper knows which key to seal with.
+        let keys_at = Some(self.configuration.as_ref().map_or(LogIndex(0), |c| c.keys_at));
+        LeaseView { skew_ppm: self.skew_ppm, watchdog: self.watchdog.view(), keys_at, ..self.tenure.view(now.holder) }
     }
 
     /// Rule 2: a clock slewed hard shortens deadlines, and is said, once each time; `status` shows how it is now.

@@ -54,7 +54,15 @@ impl Bench {
         bench.attach();
         let peers = BTreeMap::new();
         let keys = BTreeMap::new();
-        let configuration = Configuration { cluster: ClusterId(1), node: ME, profile: Profile::Default, keys, peers };
+        let configuration = Configuration {
+            cluster: ClusterId(1),
+            node: ME,
+            profile: Profile::Default,
+            keys,
+            sealing_key: None,
+            keys_at: LogIndex(0),
+            peers,
+        };
         bench.frame(ToKeeper::Configure(configuration));
         let members = [NodeId(1), NodeId(2), NodeId(3)].into();
         bench.learn(Fact::SetAdded { set: SetId(1), members });

@@ -46,8 +46,8 @@ impl Links {
     /// Takes who this node is and whom it talks to. Returns whether the sockets changed.
     pub fn configure(&mut self, new: Configuration) -> bool {
         let mine = new.peers.get(&new.node).cloned().unwrap_or_default();
-        let Configuration { cluster, node, keys, peers, .. } = new;
-        self.known = Some(Known { cluster, node, keys: Keys::new(&keys), peers });
+        let Configuration { cluster, node, keys, sealing_key, peers, .. } = new;
+        self.known = Some(Known { cluster, node, keys: Keys::new(&keys).sealing(sealing_key), peers });
         if self.sockets.iter().map(|link| link.address).eq(mine.iter().copied()) {
             return false;
         }
@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::engine::state::DatagramKey;
-    use crate::engine::{Nonce, Profile};
+    use crate::engine::{LogIndex, Nonce, Profile};
 
     /// Loopback addresses that nobody else has: the process's number is in the host's part, the port is below those the
     /// kernel gives away.
@@ -201,7 +201,8 @@ mod tests {
             let mut links = Links::default();
             let keys = [(1, DatagramKey([7; 32]))].into();
             let (cluster, profile, peers) = (ClusterId(5), Profile::Default, peers.clone());
-            links.configure(Configuration { cluster, node: NodeId(node), profile, keys, peers });
+            let (sealing_key, keys_at) = (None, LogIndex(0));
+            links.configure(Configuration { cluster, node: NodeId(node), profile, keys, sealing_key, keys_at, peers });
             assert_eq!(links.bind().len(), 0);
             links
         };
@@ -295,6 +296,8 @@ mod tests {
             node: second,
             profile: Profile::Default,
             keys,
+            sealing_key: None,
+            keys_at: LogIndex(0),
             peers: BTreeMap::from([(second, vec![two.sockets[0].address])]),
         };
         let rotated = configured([(2, DatagramKey([9; 32]))].into());

@@ -104,8 +104,15 @@ fn part(kind: u8, from: u8, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn beginning() -> Vec<ToKeeper> {
-    let configuration =
-        Configuration { cluster: ClusterId(1), node: ME, profile: Profile::Default, keys: [].into(), peers: [].into() };
+    let configuration = Configuration {
+        cluster: ClusterId(1),
+        node: ME,
+        profile: Profile::Default,
+        keys: [].into(),
+        sealing_key: None,
+        keys_at: LogIndex(0),
+        peers: [].into(),
+    };
     let members = [ME, NodeId(2), NodeId(3)].into();
     let facts = vec![
         Fact::SetAdded { set: SetId(1), members },

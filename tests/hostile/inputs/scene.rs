@@ -45,6 +45,7 @@ pub fn commands() -> Vec<Command> {
         Command::StopPackage { package: p1.clone(), scope: StopScope::Everywhere },
         Command::DeletePackage { package: p1, revision: LogIndex(7) },
         Command::ForgetNode { node: NodeId(3) },
+        Command::AddKey { id: 2, key: DatagramKey([2; 32]) },
     ]
 }
 

@@ -8,6 +8,7 @@ use futures::channel::oneshot;
 use openraft::AsyncRuntime;
 use pkgctl::agent::platform::Platform;
 use pkgctl::agent::{Agent, Parts};
+use pkgctl::engine::state::DatagramKey;
 use pkgctl::engine::{NodeId, Nonce, VoterTime, WallMillis};
 use pkgctl::package::PackageName;
 use pkgctl::raft::{Consensus, DiskTime, Identity, Options, PeerCall, PeerError, Peers, StartError};
@@ -44,6 +45,12 @@ impl Platform for SimPlatform {
 
     fn nonce(&self) -> Nonce {
         Nonce(self.world.chance().next())
+    }
+
+    fn datagram_key(&self) -> DatagramKey {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&self.world.chance().next().to_be_bytes());
+        DatagramKey(key)
     }
 
     fn credentials(&self, _user: &str) -> Result<Credentials, Trouble> {

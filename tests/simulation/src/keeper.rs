@@ -173,7 +173,7 @@ impl Life {
                 self.world.log(format_args!("n{} keeper disconnects its agent: {why}", self.machine.index + 1));
                 self.agent = None;
             }
-            Effect::Configure(configuration) => self.machine.configured(configuration.node),
+            Effect::Configure(configuration) => self.machine.configured(configuration),
             Effect::Spawn { place, program: _, deadline } => self.spawn(place, deadline),
             Effect::Arm { place, deadline } => self.leash(&place, |leash| leash.arm(deadline)),
             Effect::Signal { place, signal: _ } => self.leash(&place, leash::Leash::ask),
@@ -209,7 +209,7 @@ impl Life {
         }
         let event = match word {
             FromKeeper::Welcome(welcome) => KeeperEvent::Attached(Box::new(welcome)),
-            other => KeeperEvent::Said(other),
+            other => KeeperEvent::Said(Box::new(other)),
         };
         if let Some(agent) = &self.agent {
             let _ = agent.try_send(event);

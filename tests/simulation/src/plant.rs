@@ -33,6 +33,8 @@ pub enum Plant {
     StaleReads,
     /// An agent that starts ends what runs, and starts it again.
     RestartsAll,
+    /// Keepers seal with a new key of the datagrams as soon as they have it.
+    SealsAtOnce,
 }
 
 impl Plant {
@@ -50,6 +52,7 @@ impl Plant {
             Self::WildClocks,
             Self::StaleReads,
             Self::RestartsAll,
+            Self::SealsAtOnce,
         ];
         Rule::ALL.into_iter().map(Self::Rule).chain(others).collect()
     }

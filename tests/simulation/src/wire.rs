@@ -10,6 +10,7 @@ use pkgctl::keeper::core::Input;
 
 use crate::keeper::Inbox;
 use crate::machine::Machine;
+use crate::plant::Plant;
 use crate::world::{World, now, sleep, spawn};
 
 /// Datagrams kept of each pair of machines; the oldest are dropped first.
@@ -18,6 +19,8 @@ const KEPT_MAX: usize = 128;
 /// A datagram as it was on the wire.
 #[derive(Clone, Debug)]
 pub struct Heard {
+    /// The id of the key that it is sealed with.
+    key: u32,
     from: NodeId,
     to: NodeId,
     message: Message,
@@ -51,7 +54,9 @@ impl Recording {
 /// Sends a datagram: to whichever keeper's life is there when it arrives.
 pub fn send(world: &Arc<World>, machine: &Machine, to: NodeId, message: Message) {
     let (Some(from), Some(there)) = (machine.configured_as(), world.machine_of(to).cloned()) else { return };
-    let heard = Heard { from, to, message };
+    let newest = if world.has(Plant::SealsAtOnce) { machine.newest_key() } else { None };
+    let Some(key) = newest.or_else(|| machine.sealing_key()) else { return };
+    let heard = Heard { key, from, to, message };
     for delay in world.net.datagram(machine.index, there.index) {
         let (there, heard, world) = (there.clone(), heard.clone(), world.clone());
         spawn(async move {
@@ -64,10 +69,11 @@ pub fn send(world: &Arc<World>, machine: &Machine, to: NodeId, message: Message)
 
 /// A datagram arrives: in its time, or once more.
 pub fn arrive(world: &World, there: &Machine, heard: Heard) {
-    let Heard { from, to, message } = heard;
+    let Heard { key, from, to, message } = heard;
     world.mix(&[now(), from.0, to.0]);
-    // One that was not configured, or is another node by now, could not open it.
-    if let Some(keeper) = there.keeper().filter(|_| there.configured_as() == Some(to)) {
+    // One that was not configured, is another node by now, or has not the key, could not open it.
+    let opens = there.configured_as() == Some(to) && there.accepts_key(key);
+    if let Some(keeper) = there.keeper().filter(|_| opens) {
         let _ = keeper.inbox.try_send(Inbox::Input(Input::Datagram { from, message }));
     }
 }

@@ -35,6 +35,11 @@ fn an_agent_that_restarts_what_runs_is_found() {
     is_found_within(16, "RestartsAll", None);
 }
 
+#[test]
+fn a_key_that_is_used_before_every_keeper_has_it_is_found() {
+    is_found_within(4, "SealsAtOnce", Some(Plot::Rekeyed));
+}
+
 /// Every rule that no storm finds soon, each with the plot that was arranged for it.
 const ARRANGED: [(&str, Plot); 12] = [
     ("TwoClocksErr", Plot::Drift),

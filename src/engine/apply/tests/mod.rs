@@ -3,6 +3,7 @@
 mod cluster;
 mod fallback;
 mod fence;
+mod keys;
 mod kv;
 mod lease;
 mod node;

@@ -152,6 +152,19 @@ fn nodes_and_leases() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn keys() -> impl Strategy<Value = Command> {
+    let id = || prop_oneof![8 => 1..4u32, 1 => any::<u32>()];
+    prop_oneof![
+        Just(Command::RotateKey),
+        id().prop_map(|id| Command::AddKey { id, key: DatagramKey([2; 32]) }),
+        (number(), number(), number()).prop_map(|(node, nonce, at)| {
+            Command::HaveKeys { node: NodeId(node), nonce: Nonce(nonce), at: LogIndex(at) }
+        }),
+        id().prop_map(|id| Command::UseKey { id }),
+        id().prop_map(|keep| Command::DropKeys { keep }),
+    ]
+}
+
 fn packages() -> impl Strategy<Value = Command> {
     let scope = prop_oneof![Just(StopScope::Owner), Just(StopScope::Everywhere), a_node().prop_map(StopScope::Node)];
     prop_oneof![
@@ -187,7 +200,7 @@ fn owners() -> impl Strategy<Value = Command> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![nodes_and_leases(), packages(), owners(), fencing(), kv()]
+    prop_oneof![nodes_and_leases(), packages(), owners(), fencing(), kv(), keys()]
 }
 
 /// Starts from a cluster that works, so that arbitrary commands find something to change.

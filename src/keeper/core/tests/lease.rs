@@ -1,6 +1,7 @@
 //! The keeper's own session, and its part as voter.
 
 use super::*;
+use crate::engine::state::DatagramKey;
 
 #[test]
 fn a_session_of_this_node_and_nonce_is_renewed_at_once_and_of_another_nonce_never() {
@@ -55,7 +56,8 @@ fn when_the_lease_runs_out_the_session_is_over_only_once_everything_of_it_is_gon
     let told = b.told();
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lapsed { place, .. } if *place == p)), "{told:?}");
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lapsed { place, .. } if *place == i)), "{told:?}");
-    let over = LeaseView { session: Some(session), left: Millis(0), over: true, ..LeaseView::default() };
+    let keys_at = Some(LogIndex(0));
+    let over = LeaseView { session: Some(session), left: Millis(0), over: true, keys_at, ..LeaseView::default() };
     assert!(told.iter().any(|f| matches!(f, FromKeeper::Lease(view) if *view == over)), "{told:?}");
 }
 
@@ -258,6 +260,32 @@ fn a_keeper_belongs_to_one_node_of_one_cluster() {
     b.frame(ToKeeper::Configure(other));
     assert_eq!(b.core.node(), Some(ME));
     assert!(b.told().iter().any(|f| matches!(f, FromKeeper::Note { .. })));
+}
+
+#[test]
+fn datagram_keys_never_go_back_during_a_keepers_life_and_it_says_at_once_which_it_has() {
+    let mut b = Bench::attached();
+    let with = |b: &Bench, at: u64, key: u8| {
+        let mut configuration = b.core.configuration.clone().unwrap();
+        configuration.keys = [(u32::from(key), DatagramKey([key; 32]))].into();
+        (configuration.sealing_key, configuration.keys_at) = (Some(u32::from(key)), LogIndex(at));
+        configuration
+    };
+    let said = |b: &mut Bench| {
+        let leases =
+            b.told().into_iter().filter_map(|f| if let FromKeeper::Lease(view) = f { view.keys_at } else { None });
+        leases.collect::<Vec<_>>()
+    };
+    said(&mut b);
+    let (newer, mut older) = (with(&b, 9, 2), with(&b, 4, 1));
+    b.frame(ToKeeper::Configure(newer.clone()));
+    assert_eq!(said(&mut b), [LogIndex(9)]);
+    older.peers.insert(NodeId(8), Vec::new());
+    b.frame(ToKeeper::Configure(older));
+    let now = b.core.configuration.clone().unwrap();
+    assert_eq!((&now.keys, now.sealing_key, now.keys_at), (&newer.keys, Some(2), LogIndex(9)));
+    assert!(now.peers.contains_key(&NodeId(8)), "the rest is taken as it is said");
+    assert_eq!(said(&mut b), []);
 }
 
 #[test]

@@ -76,11 +76,14 @@ fn missing(world: &World) -> Option<String> {
     newest.packages.values().find_map(|entry| not_running(world, newest, entry))
 }
 
-/// Every voter's keeper promises leases, and no change of members is under way.
+/// Every voter's keeper promises leases, and no change of members or of the datagrams' key is under way.
 fn not_at_rest(state: &State) -> Option<String> {
     let promising: Vec<_> = state.lease_sets.values().collect();
     if promising != [&state.raft_voters] || !state.leaving.is_empty() {
         return Some(format!("voters are {:?}, lease sets {:?}", state.raft_voters, state.lease_sets));
+    }
+    if let Some(step) = state.key_step() {
+        return Some(format!("of the datagrams' keys {step:?} is due, for {:?}", state.keys_wait_for()));
     }
     let life = |node| state.sessions.values().find(|session| session.node == node).map(|session| session.nonce);
     let stale = state

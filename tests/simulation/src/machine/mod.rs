@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pkgctl::engine::{HolderTime, NodeId, WallMillis};
 use pkgctl::keeper::core::Now;
+use pkgctl::keeper::protocol::Configuration;
 use pkgctl::package::NodeName;
 use pkgctl::raft::store::identity::IDENTITY_FILE;
 
@@ -52,8 +53,8 @@ struct Running {
     agent: Option<AgentLife>,
     /// Which node it is; none before it has joined.
     node: Option<NodeId>,
-    /// Which node its keeper has been told it is.
-    configured: Option<NodeId>,
+    /// Which node its keeper has been told it is, and the datagram keys.
+    configured: Option<Box<Configuration>>,
     /// An operator has not yet looked after its failed disk.
     out_of_order: bool,
     /// The link between its agent and its keeper is not made again.
@@ -169,13 +170,28 @@ impl Machine {
     }
 
     /// Its keeper has been told which node it is.
-    pub fn configured(&self, node: NodeId) {
-        self.running().configured = Some(node);
+    pub fn configured(&self, configuration: Box<Configuration>) {
+        self.running().configured = Some(configuration);
     }
 
     /// Which node its keeper knows it is.
     pub fn configured_as(&self) -> Option<NodeId> {
-        self.running().configured
+        self.running().configured.as_ref().map(|as_told| as_told.node)
+    }
+
+    /// The key that its keeper seals with.
+    pub fn sealing_key(&self) -> Option<u32> {
+        self.running().configured.as_ref().and_then(|as_told| as_told.sealing_key)
+    }
+
+    /// The newest key that its keeper has.
+    pub fn newest_key(&self) -> Option<u32> {
+        self.running().configured.as_ref()?.keys.last_key_value().map(|(id, _)| *id)
+    }
+
+    /// Whether its keeper accepts what is sealed with that key.
+    pub fn accepts_key(&self, key: u32) -> bool {
+        self.running().configured.as_ref().is_some_and(|as_told| as_told.keys.contains_key(&key))
     }
 
     /// Whether it has a store, so that an agent can be a member here.

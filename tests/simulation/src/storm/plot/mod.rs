@@ -1,11 +1,12 @@
 //! Arranged faults, which chance would bring about too seldom: several events, each in its moment, that only one rule of
 //! docs/leases.md stands against. A seed draws one plot or none, and it is played before each of its storms.
 //!
-//! - [`cast`]: who plays what. [`drift`], [`dance`], [`stale`], [`shrink`], [`replay`], [`released`]: the plots.
+//! - [`cast`]: who plays what. [`drift`], [`dance`], [`stale`], [`shrink`], [`replay`], [`released`], [`rekeyed`]: the plots.
 
 mod cast;
 mod dance;
 mod drift;
+mod rekeyed;
 mod released;
 mod replay;
 mod shrink;
@@ -47,6 +48,8 @@ pub enum Plot {
     Deaf,
     /// A package fails to start; before its release is in the log, the agent restarts.
     Released,
+    /// The key of the datagrams is replaced while two keepers hear nothing of it, and leadership moves.
+    Rekeyed,
 }
 
 /// Of this many seeds one has each plot, on average, and what is left over none.
@@ -54,7 +57,7 @@ const SEEDS_PER_PLOT: u64 = 12;
 
 impl Plot {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Drift,
         Self::Dance,
         Self::RestartDance,
@@ -65,6 +68,7 @@ impl Plot {
         Self::RestartReplays,
         Self::Deaf,
         Self::Released,
+        Self::Rekeyed,
     ];
 
     /// Draws one, or none.
@@ -85,7 +89,7 @@ impl Plot {
                 shape.members = 5;
                 shape.spare = false;
             }
-            Self::StaleHost | Self::Replays | Self::RestartReplays | Self::Deaf | Self::Released => {
+            Self::StaleHost | Self::Replays | Self::RestartReplays | Self::Deaf | Self::Released | Self::Rekeyed => {
                 shape.members = shape.members.max(3);
             }
         }
@@ -94,7 +98,7 @@ impl Plot {
     /// Plays it. What it has left behind is to be healed.
     ///
     /// # Errors
-    /// When it shows that nobody takes over (I4). What acts is judged as ever (I1, I2).
+    /// When it shows that nobody takes over (I4), or that what must disturb nothing does (I5). What acts is judged as ever (I1, I2).
     pub async fn play(self, world: &Arc<World>) -> Result<(), String> {
         let played = match self {
             Self::Drift => drift::play(world).await,
@@ -107,6 +111,7 @@ impl Plot {
             Self::RestartReplays => replay::replays(world, true).await,
             Self::Deaf => replay::deaf(world).await,
             Self::Released => released::play(world).await,
+            Self::Rekeyed => rekeyed::play(world).await,
         };
         match played {
             Ok(()) => Ok(()),
