@@ -31,6 +31,8 @@ mod limits;
 mod membership;
 #[path = "cluster/remote.rs"]
 mod remote;
+#[path = "cluster/removal.rs"]
+mod removal;
 #[path = "cluster/replays.rs"]
 mod replays;
 #[path = "cluster/seed_rows.rs"]

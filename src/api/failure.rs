@@ -79,7 +79,8 @@ impl From<Rejected> for Refusal {
             | Rejected::TokenExpired
             | Rejected::NameTaken { .. }
             | Rejected::NodeLeaving { .. }
-            | Rejected::NodeUp { .. }
+            | Rejected::NodeOwns { .. }
+            | Rejected::NodeNeeded { .. }
             | Rejected::LastVoter { .. }
             | Rejected::AddressTaken { .. }
             | Rejected::NodeNotListed { .. }

@@ -73,7 +73,7 @@ pub enum Verb {
     Status(Status),
     /// Show what a package's programs, and pkgctl about it, wrote on this node
     Logs(Logs),
-    /// Make a cluster, join one, make a join token, remove a lost node
+    /// Make a cluster, join one, make a join token, remove a node
     #[command(subcommand)]
     Cluster(Cluster),
     /// Consensus: how it stands, who leads
@@ -223,7 +223,7 @@ pub enum Cluster {
     Token,
     /// Make the secret by which nodes know each other, to be copied to every node; or show which one is there
     Secret(ClusterSecret),
-    /// Give up a node that is down for good; it can come back as a new node
+    /// Take a node out for good, up or down: its packages move away first; it can come back as a new node
     Remove(ClusterRemove),
     /// Have this node leave a cluster that has no majority, or none but itself
     #[command(after_help = LEAVE_EXAMPLES)]
@@ -265,7 +265,7 @@ Examples:
   pkgctl cluster leave --discard --yes-i-know prod
 
 The node's store is kept. It joins a cluster as a new node (docs/fallback.md).
-In a cluster with a majority: `pkgctl cluster remove` on another member.";
+In a cluster with a majority: `pkgctl cluster remove NODE`, on any member.";
 
 /// `pkgctl cluster leave`.
 #[derive(Debug, Parser)]
@@ -471,7 +471,7 @@ Examples:
   pkgctl raft add n1 10.0.0.1     on n1, in no cluster: makes one of n1 alone
   pkgctl raft add n2 10.0.0.2     on a member: takes n2 in, which has the same
                                   secret (pkgctl cluster secret) and waits
-  pkgctl raft remove n2           gives n2 up, which is down
+  pkgctl raft remove n2           takes n2 out, up or down; its packages move
   pkgctl raft step-down           the leader hands over to the best placed voter
   pkgctl raft step-down --to n2
   pkgctl raft start-election      this node is to lead
@@ -487,7 +487,7 @@ pub enum Raft {
     Status,
     /// On a node in no cluster: make one of it. On a member: take a node in that has the same secret
     Add(RaftAdd),
-    /// Give up a node that is down for good; it can come back as a new node
+    /// Take a node out for good, up or down: its packages move away first; it can come back as a new node
     Remove(ClusterRemove),
     /// Have the leader, whoever that is, hand leadership over
     StepDown(StepDown),

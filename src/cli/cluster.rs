@@ -184,15 +184,19 @@ async fn falls_silent(client: &Client, out: &Out, name: &NodeName) -> bool {
     fell.get()
 }
 
+/// What its removal is at. A node that was removed itself is in no cluster any more.
 fn removing(status: Option<&Status>, name: &NodeName) -> Look {
-    let Some(node) = node_named(status, name).filter(|n| n.leaving) else { return (None, true) };
-    let waits = status.map(waits).unwrap_or_default();
-    let step = match (node.lease_voter, node.voter) {
-        (true, _) => "the lease set without it is being prepared",
-        (false, true) => "the lease set with it is being retired",
-        (false, false) => "it has no vote any more",
+    // Between two lives it says nothing at all.
+    let Some(status) = status else { return (None, false) };
+    let Some(node) = node_named(Some(status), name).filter(|n| n.leaving) else { return (None, true) };
+    let owns: Vec<&str> = node.owns.iter().map(String::as_str).collect();
+    let step = match (&owns[..], node.lease_voter, node.voter) {
+        ([_, ..], _, _) => &format!("what it owns moves away: {}", owns.join(", ")),
+        ([], true, _) => "the lease set without it is being prepared",
+        ([], false, true) => "the lease set with it is being retired",
+        ([], false, false) => "it has no vote any more",
     };
-    (Some(format!("{step}{waits}")), false)
+    (Some(format!("{step}{}", waits(status))), false)
 }
 
 /// What the change waits for, if it has waited for a while, to go on a step's line.

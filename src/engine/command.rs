@@ -117,7 +117,7 @@ pub enum Command {
         /// Names this attempt, so that a repeated request finds the id it was given.
         request: Nonce,
     },
-    /// An operator gives a node up that is down; what it has of votes goes step by step.
+    /// An operator takes a node out, up or down: what it owns moves away, then what it has of votes goes step by step.
     RemoveNode {
         /// Its name.
         node: NodeName,
@@ -413,14 +413,31 @@ pub enum Rejected {
         /// Which one.
         name: NodeName,
     },
-    /// It lives, and is not given up.
+    /// It owns what nobody else could take.
     #[error(
-        "{name} is up: it has a live session. Stop pkgctl there first (`pkgctl node leave`, then `systemctl stop \
-         pkgctl-agent pkgctl-keeper`), then remove it"
+        "{name} stays, and nothing was changed: {packages}. Have another node take it (`pkgctl run PACKAGE --node NODE`) \
+         or stop it (`pkgctl halt PACKAGE`), then remove {name}"
     )]
-    NodeUp {
-        /// Which one.
+    NodeOwns {
+        /// Which node.
         name: NodeName,
+        /// The packages, each with why.
+        packages: String,
+    },
+    /// The voters that stay could not work without it.
+    #[error(
+        "{name} stays, and nothing was changed: of the {voters} voters without it only {there} would be there, which is no \
+         majority. Bring {absent} back, or remove what is down first"
+    )]
+    NodeNeeded {
+        /// Which node.
+        name: NodeName,
+        /// Voters without it.
+        voters: usize,
+        /// Those of them with a live session.
+        there: usize,
+        /// Those without, by name.
+        absent: String,
     },
     /// Nobody else votes.
     #[error("{name} is the last voter; a cluster cannot go on without one")]

@@ -63,6 +63,7 @@ fn judge(
 ) -> Result<Candidate, String> {
     eligible(entry, name)?;
     let node = member(state, name)?;
+    stays(state, node)?;
     let session = live_session(state, node)?;
     if silent.contains(&session) {
         return Err("is silent".to_owned());
@@ -87,6 +88,14 @@ pub fn eligible(entry: &PackageEntry, name: &NodeName) -> Result<(), String> {
 fn member(state: &State, name: &NodeName) -> Result<NodeId, String> {
     let found = state.nodes.iter().find(|(_, node)| node.name == *name);
     found.map(|(id, _)| *id).ok_or_else(|| "is not a member of the cluster".to_owned())
+}
+
+/// Whether the node is not being removed; one that is may finish what it has, and is given nothing.
+///
+/// # Errors
+/// That it is, in words.
+pub fn stays(state: &State, node: NodeId) -> Result<(), String> {
+    if state.leaving.contains(&node) { Err("is being removed".to_owned()) } else { Ok(()) }
 }
 
 fn live_session(state: &State, node: NodeId) -> Result<SessionId, String> {

@@ -30,7 +30,7 @@ pub struct State {
     pub raft_voters: BTreeSet<NodeId>,
     /// Unused join tokens: digest → expiry.
     pub join_tokens: BTreeMap<String, WallMillis>,
-    /// Nodes that are being removed: their votes go first, then they are forgotten. Their ids are never used again
+    /// Nodes that are being removed: what they own goes first, then their votes, then they are forgotten. Their ids are never used again
     /// (rule 18).
     #[serde(default)]
     pub leaving: BTreeSet<NodeId>,
@@ -115,6 +115,13 @@ impl State {
         let mut sets = self.lease_sets.values();
         let settled = sets.next() == Some(&self.raft_voters) && sets.next().is_none();
         !settled || !self.leaving.is_empty() || self.nodes.keys().any(|id| !self.raft_voters.contains(id))
+    }
+
+    /// Whether a node owns nothing, and no package waits until it is fenced. Of one that is being removed this stays true:
+    /// it is given nothing any more.
+    pub fn is_idle(&self, node: NodeId) -> bool {
+        let owns = self.packages.values().any(|entry| entry.owner.as_ref().is_some_and(|owner| owner.node == node));
+        !owns && self.waiting_for(node).is_empty()
     }
 
     /// Nodes with a live session that is not among the silent ones.

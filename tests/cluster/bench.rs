@@ -122,7 +122,8 @@ impl Bench {
         Self { lab, nodes: nodes.iter().map(|n| (*n).to_owned()).collect() }
     }
 
-    fn founded_in(lab: Lab, nodes: &[&str], profile: &str) -> Option<Self> {
+    /// The same in a lab that a test has built itself.
+    pub fn founded_in(lab: Lab, nodes: &[&str], profile: &str) -> Option<Self> {
         let bench = Self::over(lab, nodes);
         bench.agent_up(nodes[0]);
         bench.ctl(nodes[0], &["cluster", "init", "--name", "test", "--profile", profile]);

@@ -262,7 +262,6 @@ fn lite_rafts_document_can_be_followed_line_by_line() {
     desk.type_on(&here, &row("./lite-raft start", 0, "it runs already"));
     desk.type_on(&here, &row("pkgctl --root . kv list", 0, "key"));
     // What was removed is told so, and is added again as a new node.
-    desk.type_on(&there, &row("./lite-raft start", 0, "started"));
     let told = "for i in $(seq 150); do pkgctl --root . status | grep 'was removed' && exit; sleep 0.2; done; exit 1";
     desk.type_on(&there, &row(told, 0, "was removed"));
     desk.type_on(&here, &row("./lite-raft-client add-member node2", 0, "node2 is a voter"));

@@ -20,7 +20,7 @@ pub async fn token<D: Door>(State(door): State<D>, by: By) -> Result<Json<Issued
     Ok(Json(IssuedToken { token: offer.token, valid_s: offer.valid_s }))
 }
 
-/// `POST /v1/cluster/remove`: gives up a node that is down.
+/// `POST /v1/cluster/remove`: takes a node out. Answers as soon as that has begun; `status` shows how far it is.
 pub async fn remove<D: Door>(
     State(door): State<D>,
     by: By,

@@ -1,12 +1,15 @@
 //! The cluster itself, its join tokens and its nodes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::keys;
 use super::step::{Line, Step};
 use crate::engine::command::{JOIN_TOKENS_MAX, NewNode};
-use crate::engine::state::{Cluster, Node, REMOVED_MAX};
-use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, WallMillis};
+use crate::engine::lease::majority;
+use crate::engine::placement::{eligible, place};
+use crate::engine::state::{Cluster, Desired, Node, PackageEntry, REMOVED_MAX};
+use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, State, WallMillis};
 use crate::package::{NodeName, PackageName};
 
 /// Length of a SHA-256 digest in hex.
@@ -66,16 +69,13 @@ pub(super) fn add_node(step: &mut Step, node: &NewNode, token: &str, request: No
     Ok(Reply::Node(id))
 }
 
-/// Gives a node up that is down. One that is up would go on owning packages while its votes are taken away.
+/// Has a node leave for good. From here on it is given nothing; what it owns moves away before any vote of it goes.
 pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rejected> {
     let Some(id) = step.state.nodes.iter().find(|(_, node)| node.name == *name).map(|(id, _)| *id) else {
         return Err(Rejected::NoSuchNode { node: name.to_string() });
     };
     if step.state.leaving.contains(&id) {
         return Ok(Reply::Already);
-    }
-    if step.state.sessions.values().any(|session| session.node == id) {
-        return Err(Rejected::NodeUp { name: name.clone() });
     }
     let waiting: Vec<&str> = step.state.waiting_for(id).into_iter().map(PackageName::as_str).collect();
     if !waiting.is_empty() {
@@ -85,10 +85,45 @@ pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rej
     if others.count() == 0 {
         return Err(Rejected::LastVoter { name: name.clone() });
     }
+    // One that is down owns nothing, and no majority gets smaller by its going.
+    if step.state.sessions.values().any(|session| session.node == id) {
+        others_take_what_it_owns(step.state, id, name)?;
+        others_make_a_majority(step.state, id, name)?;
+    }
     step.state.leaving.insert(id);
     let why = format!("{name} (node {id}) is being removed by {}", step.by);
     step.record(Line::new("removing", why).node(Some(name.clone())));
     Ok(Reply::Node(id))
+}
+
+/// By the state alone: who is silent or fails to start is known later, and the removal waits for it.
+fn others_take_what_it_owns(state: &State, id: NodeId, name: &NodeName) -> Result<(), Rejected> {
+    let keeps = |entry: &PackageEntry| {
+        let owns = entry.owner.as_ref().is_some_and(|owner| owner.node == id);
+        owns && matches!(entry.desired, Desired::Running) && eligible(entry, name).is_ok()
+    };
+    let stuck = |(package, entry): (&PackageName, &PackageEntry)| {
+        let placement = place(state, entry, &BTreeSet::new());
+        let taken = placement.candidates.iter().any(|candidate| candidate.node != id);
+        let why =
+            if placement.ruled_out.is_empty() { "no other is in its list".to_owned() } else { placement.reasons() };
+        (keeps(entry) && !taken).then(|| format!("no other node can take {package} ({why})"))
+    };
+    let stuck: Vec<String> = state.packages.iter().filter_map(stuck).collect();
+    if stuck.is_empty() { Ok(()) } else { Err(Rejected::NodeOwns { name: name.clone(), packages: stuck.join("; ") }) }
+}
+
+/// What takes its votes away needs a majority of the voters that stay; without that it would be in vain.
+fn others_make_a_majority(state: &State, id: NodeId, name: &NodeName) -> Result<(), Rejected> {
+    let present = state.present(&BTreeSet::new());
+    let voters = state.raft_voters.iter().filter(|voter| **voter != id && !state.leaving.contains(voter));
+    let (there, absent): (Vec<NodeId>, Vec<NodeId>) = voters.copied().partition(|voter| present.contains(voter));
+    let voters = there.len() + absent.len();
+    if there.len() >= majority(voters) {
+        return Ok(());
+    }
+    let absent: Vec<String> = absent.into_iter().map(|id| state.name_of(id)).collect();
+    Err(Rejected::NodeNeeded { name: name.clone(), voters, there: there.len(), absent: absent.join(", ") })
 }
 
 /// The last step of a removal: nothing of it counts any more.
@@ -98,8 +133,13 @@ pub(super) fn forget_node(step: &mut Step, node: NodeId) -> Result<Reply, Reject
     }
     let name = step.member(node)?;
     let votes = step.state.raft_voters.contains(&node) || step.state.lease_sets.values().any(|set| set.contains(&node));
-    if votes || step.state.sessions.values().any(|session| session.node == node) {
-        return Err(Rejected::Invalid(format!("{name} still has a vote or a session")));
+    if votes || !step.state.is_idle(node) {
+        return Err(Rejected::Invalid(format!("{name} still has a vote or a package")));
+    }
+    // Rule 21a: nothing is held under it, and nothing can be any more.
+    let live = step.state.sessions.iter().filter(|(_, session)| session.node == node).map(|(id, _)| *id);
+    for session in live.collect::<Vec<_>>() {
+        step.end_session(session, "its node is removed");
     }
     step.state.leaving.remove(&node);
     step.state.nodes.remove(&node);

@@ -8,7 +8,7 @@ use crate::engine::command::Entry;
 use crate::engine::event::{Event, LEDGER_MAX, TEXT_MAX_BYTES, Timeline};
 use crate::engine::kv::Key;
 use crate::engine::lease::{Fact, Rules};
-use crate::engine::placement::eligible;
+use crate::engine::placement::{eligible, stays};
 use crate::engine::state::{Cause, Desired, Ownership, PackageEntry};
 use crate::engine::{Applied, LogIndex, NodeId, Rejected, Reply, SessionId, State, Token, WallMillis};
 use crate::package::{Millis, NodeName, PackageName};
@@ -134,7 +134,7 @@ impl<'a> Step<'a> {
             Desired::Running => {}
             Desired::Halted => return Err(refuse("the package is halted".to_owned())),
         }
-        eligible(entry, &name).map_err(|why| refuse(format!("it {why}")))?;
+        eligible(entry, &name).and_then(|()| stays(self.state, node)).map_err(|why| refuse(format!("it {why}")))?;
         Ok(name)
     }
 

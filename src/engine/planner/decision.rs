@@ -31,6 +31,8 @@ pub struct Waits {
 /// The steps of such a change that may have to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeStep {
+    /// What a node owns that is being removed moves away.
+    Drain,
     /// Raft's own change of members.
     Raft,
     /// The next lease set (rule 14).
@@ -162,6 +164,7 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Command::AddLeaseSet { members, .. } => write!(f, "add lease set {}", ids(members)),
         Command::RetireLeaseSet { set } => write!(f, "retire lease set {set}"),
         Command::ForgetNode { node } => write!(f, "forget node {node}"),
+        Command::MovePackage { package, token, to, .. } => write!(f, "move {package} (token {token}) to node {to}"),
         Command::UseKey { id } => write!(f, "use datagram key {id}"),
         Command::DropKeys { keep } => write!(f, "drop all datagram keys but {keep}"),
         other @ (Command::CreateCluster { .. }
@@ -176,7 +179,6 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::RevokeOperator { .. }
         | Command::RunPackage { .. }
         | Command::StopPackage { .. }
-        | Command::MovePackage { .. }
         | Command::Release { .. }
         | Command::Report { .. }
         | Command::SetFence { .. }

@@ -1,5 +1,5 @@
-//! Joined nodes become learners, then voters; lease sets follow voters, one step at a time (rules 14, 15 and 17). Removed
-//! nodes leave the lease sets first, then Raft, then the state.
+//! Joined nodes become learners, then voters; lease sets follow voters, one step at a time (rules 14, 15 and 17). Nodes that
+//! are being removed give away what they own first; then they leave the lease sets, then Raft, then the state.
 //!
 //! A step is decided only when the step before it is complete, so that at any time the state alone says where a change
 //! stands, and a new leader goes on from there.
@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 
 use super::{ChangeStep, Decision, Observations, Plan, Step, Waits};
 use crate::engine::lease::may_add;
+use crate::engine::placement::place;
+use crate::engine::state::{Desired, Phase};
 use crate::engine::{Command, NodeId, SetId, State};
+use crate::package::PackageName;
 
 /// The next step of a membership change, if one is due.
 pub(super) fn follow(state: &State, seen: &Observations, plan: &mut Plan) {
@@ -47,7 +50,7 @@ fn waits(state: &State, seen: &Observations) -> Option<Waits> {
             );
             (ChangeStep::Raft, why)
         }
-        Sets::Current => return None,
+        Sets::Current => return draining(state, seen),
         Sets::Behind => {
             let members = &staying(state);
             let missing = may_add(state, members, &seen.ready, &seen.reach).err().filter(|_| !members.is_empty())?;
@@ -55,6 +58,37 @@ fn waits(state: &State, seen: &Observations) -> Option<Waits> {
         }
     };
     Some(Waits { step, why })
+}
+
+/// What keeps nodes that are being removed from being given up.
+fn draining(state: &State, seen: &Observations) -> Option<Waits> {
+    let owned = state.packages.iter().filter_map(|(package, entry)| {
+        let owner = entry.owner.as_ref().filter(|owner| state.leaving.contains(&owner.node))?;
+        let from = state.name_of(owner.node);
+        let placement = place(state, entry, &seen.unfit());
+        Some(match entry.report.as_ref().map(|report| report.phase) {
+            Some(Phase::Held) => {
+                format!("{package} is held on {from}: `pkgctl status {package}` shows why and the way out")
+            }
+            _ if matches!(entry.desired, Desired::Halted) => format!("{package} is being stopped on {from}"),
+            _ if placement.candidates.is_empty() => format!(
+                "{package} stays on {from} until another node can take it ({}), or until `pkgctl halt {package}`",
+                placement.reasons()
+            ),
+            Some(Phase::Starting | Phase::Running | Phase::Stopping) | None => {
+                format!("{package} moves away from {from}")
+            }
+        })
+    });
+    let fenced = state.leaving.iter().flat_map(|node| {
+        let name = state.name_of(*node);
+        let why = move |package: &PackageName| {
+            format!("nobody gets {package} before {name} is fenced, or `pkgctl fence confirm {name}`")
+        };
+        state.waiting_for(*node).into_iter().map(why)
+    });
+    let why = owned.chain(fenced).collect::<Vec<_>>().join("; ");
+    (!why.is_empty()).then_some(Waits { step: ChangeStep::Drain, why })
 }
 
 enum Sets {
@@ -79,7 +113,7 @@ fn lease_sets(state: &State) -> Sets {
 /// still keep the voters from electing.
 fn step_down(state: &State, seen: &Observations) -> Option<Decision> {
     let me = seen.me?;
-    let others = staying(state).iter().any(|id| *id != me);
+    let others = state.raft_voters.difference(&state.leaving).any(|id| *id != me);
     let leaves = state.leaving.contains(&me) || !state.raft_voters.contains(&me);
     let name = state.name_of(me);
     let why = || format!("{name} leads and is being removed, or has no vote any more");
@@ -92,9 +126,14 @@ fn finish(seen: &Observations) -> Option<Decision> {
     seen.raft_half_changed.then_some(Decision { step: Step::FinishChange, why })
 }
 
-/// Raft's voters without those that are being removed.
+/// Raft's voters without those that are to be given up now. Nodes that are being removed keep their votes for as long as
+/// they own anything: so a removal that cannot go on has taken nothing away.
 fn staying(state: &State) -> BTreeSet<NodeId> {
-    state.raft_voters.difference(&state.leaving).copied().collect()
+    state.raft_voters.iter().filter(|id| !given_up(state, **id)).copied().collect()
+}
+
+fn given_up(state: &State, node: NodeId) -> bool {
+    state.leaving.contains(&node) && state.is_idle(node)
 }
 
 /// Rule 14: a node that is removed is in no lease set any more before Raft lets it go; then it is forgotten.
@@ -102,7 +141,7 @@ fn remove(state: &State, seen: &Observations) -> Option<Decision> {
     if seen.raft_changing {
         return None;
     }
-    let node = *state.leaving.first()?;
+    let node = *state.leaving.iter().find(|node| given_up(state, **node))?;
     let name = state.name_of(node);
     if state.raft_voters.contains(&node) || seen.learners.contains(&node) {
         let why = format!("{name} is being removed, and no lease set needs it any more");

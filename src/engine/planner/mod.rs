@@ -79,6 +79,7 @@ pub fn plan(state: &State, seen: &Observations) -> Plan {
     if state.cluster.is_some() {
         packages::expire_silent(state, seen, &mut plan);
         packages::forget_old_failures(state, seen, &mut plan);
+        packages::drain(state, seen, &mut plan);
         packages::assign_unowned(state, seen, &mut plan);
         fencing::fence(state, seen, &mut plan);
         membership::follow(state, seen, &mut plan);

@@ -1,9 +1,10 @@
-//! Silent sessions expire and what they owned moves; packages without an owner get one.
+//! Silent sessions expire and what they owned moves; what nodes own that are being removed moves away; packages without an
+//! owner get one.
 
 use super::{Decision, FAILURE_LASTS_MS, Note, Observations, Plan, Step};
 use crate::engine::command::Takeover;
 use crate::engine::placement::{Candidate, place};
-use crate::engine::state::{Desired, Eligibility, PackageEntry, State};
+use crate::engine::state::{Desired, Eligibility, Ownership, PackageEntry, State};
 use crate::engine::{Command, SessionId};
 use crate::package::PackageName;
 
@@ -51,6 +52,22 @@ fn wanted(entry: &PackageEntry) -> bool {
 
 fn best(state: &State, seen: &Observations, entry: &PackageEntry) -> Option<Candidate> {
     place(state, entry, &seen.unfit()).candidates.into_iter().next()
+}
+
+/// What a node owns that is being removed moves away, as an operator would move it. A silent one loses it when its session
+/// expires.
+pub(super) fn drain(state: &State, seen: &Observations, plan: &mut Plan) {
+    for (name, entry) in state.packages.iter().filter(|(_, entry)| wanted(entry)) {
+        let leaves = |owner: &&Ownership| state.leaving.contains(&owner.node) && !seen.unfit().contains(&owner.session);
+        let Some(owner) = entry.owner.as_ref().filter(leaves) else { continue };
+        let candidates = place(state, entry, &seen.unfit()).candidates;
+        let moves = |to: &Candidate| owner.moving_to.as_ref().is_some_and(|switch| switch.to == to.node);
+        let Some(to) = candidates.first().filter(|_| !candidates.iter().any(moves)) else { continue };
+        let from = state.name_of(owner.node);
+        let why = format!("{from} is being removed; {} is the next eligible node of its list", to.name);
+        let command = Command::MovePackage { package: name.clone(), token: owner.token, to: to.node, why: why.clone() };
+        plan.decisions.push(Decision { step: Step::Propose(command), why });
+    }
 }
 
 /// Gives every package that should run and has no owner to its preferred eligible node, or says why it cannot.

@@ -181,7 +181,7 @@ fn other(state: &State, id: NodeId, there: &[NodeId]) -> Option<OtherMember> {
 /// A node leaves by itself only where nobody else could let it go.
 fn must_stay(state: &State, me: NodeId, majority_is_there: Option<String>) -> Option<String> {
     let others_vote = state.raft_voters.iter().any(|id| *id != me);
-    let how = "To take this node out of it: stop pkgctl here, then `pkgctl cluster remove` on another member";
+    let how = format!("To take this node out of it: `pkgctl cluster remove {}`", state.name_of(me));
     majority_is_there.filter(|_| others_vote).map(|why| format!("{why}. {how}"))
 }
 

@@ -149,8 +149,6 @@ fn raft_voters_are_copied_and_noted_once() {
 fn a_node_that_is_down_can_be_given_up_and_its_name_comes_back_as_a_new_node() {
     let mut log = Log::three();
     let remove = |at: usize| Command::RemoveNode { node: node_name(at) };
-    let up = log.refused(remove(2)).to_string();
-    assert!(up.contains("n3 is up") && up.contains("pkgctl node leave"), "{up}");
     assert_eq!(log.refused(remove(7)), Rejected::NoSuchNode { node: "n8".to_owned() });
     log.state.sessions.retain(|_, session| session.node != log.nodes[2]);
     let gone = log.nodes[2];
@@ -170,6 +168,48 @@ fn a_node_that_is_down_can_be_given_up_and_its_name_comes_back_as_a_new_node() {
     let Reply::Node(back) = log.say(join(2, digest(2), 9)) else { panic!("it may join again") };
     assert!(back > gone, "under an id that was never used");
     assert_eq!((log.state.removed(gone), log.state.removed(back)), (Some(at), None));
+}
+
+#[test]
+fn a_node_that_is_up_is_given_nothing_once_it_is_being_removed_and_is_forgotten_when_it_owns_nothing() {
+    let mut log = Log::three();
+    log.run();
+    let remove = |at: usize| Command::RemoveNode { node: node_name(at) };
+    let token = log.assign(0);
+    let leaves = log.nodes[0];
+    log.stop(StopScope::Node(node_name(1)));
+    let stuck = log.refused(remove(0)).to_string();
+    assert!(stuck.contains("no other node can take p1") && stuck.contains("pkgctl halt"), "{stuck}");
+    log.run();
+    assert_eq!(log.say(remove(0)), Reply::Node(leaves));
+    let without_votes = |log: &mut Log| {
+        log.state.raft_voters.remove(&leaves);
+        log.state.lease_sets.values_mut().for_each(|set| set.retain(|member| *member != leaves));
+        log.say(Command::ForgetNode { node: leaves })
+    };
+    assert!(matches!(without_votes(&mut log), Reply::Rejected(_)), "it owns a package");
+    let to = log.nodes[1];
+    log.say(Command::MovePackage { package: p1(), token, to, why: "x".into() });
+    log.release(0, token, ReleaseOutcome::Stopped);
+    assert_eq!(log.state.packages[&p1()].owner.as_ref().map(|owner| owner.node), Some(to));
+    let token = log.state.packages[&p1()].last_token;
+    let back = log.refused(Command::MovePackage { package: p1(), token, to: leaves, why: "x".into() }).to_string();
+    assert!(back.contains("it is being removed"), "{back}");
+    let session = log.sessions[0];
+    assert!(log.state.sessions.contains_key(&session));
+    assert_eq!(without_votes(&mut log), Reply::Done);
+    assert!(!log.state.sessions.contains_key(&session) && !log.state.down.contains_key(&leaves));
+}
+
+#[test]
+fn a_node_that_is_up_stays_while_the_others_make_no_majority_without_it() {
+    let mut log = Log::three();
+    log.state.raft_voters = log.nodes.iter().copied().collect();
+    log.state.sessions.retain(|_, session| session.node != log.nodes[2]);
+    let needed = log.refused(Command::RemoveNode { node: node_name(1) });
+    assert!(matches!(&needed, Rejected::NodeNeeded { voters: 2, there: 1, absent, .. } if absent == "n3"), "{needed}");
+    assert!(matches!(log.say(Command::RemoveNode { node: node_name(2) }), Reply::Node(_)), "it is down");
+    assert!(matches!(log.say(Command::RemoveNode { node: node_name(1) }), Reply::Node(_)));
 }
 
 #[test]
