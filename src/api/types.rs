@@ -199,7 +199,7 @@ pub struct Moving {
     pub to: NodeName,
 }
 
-/// `POST /v1/cluster/remove`: takes a node out, up or down.
+/// `POST /v1/cluster/remove`: takes a node out, up or down. `…/keep` takes that back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RemoveRequest {
     /// Its name.

@@ -256,6 +256,9 @@ pub struct ClusterRemove {
     /// Do not wait until it is forgotten
     #[arg(long)]
     pub no_wait: bool,
+    /// Have it stay: takes a removal back that has not ended
+    #[arg(long, conflicts_with = "no_wait")]
+    pub undo: bool,
 }
 
 const LEAVE_EXAMPLES: &str = "\

@@ -17,9 +17,9 @@ use crate::api::types::{
     Changed, ClusterStatus, DatagramKeys, InitRequest, IssuedToken, JoinRequest, Joined, NodeStatus, Progress,
     RemoveRequest, Status,
 };
-use crate::engine::NodeId;
 use crate::engine::fallback::{Fallback, Former, Word};
 use crate::engine::state::Watchdog;
+use crate::engine::{NodeId, Reply};
 use crate::net::token::TOKEN_PREFIX;
 use crate::package::NodeName;
 
@@ -102,6 +102,9 @@ async fn rotate_key(client: &Client, out: &Out) -> Result<(), Failed> {
 
 /// Gives a node up.
 pub(super) async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemove) -> Result<(), Failed> {
+    if verb.undo {
+        return keep(client, out, &verb.node).await;
+    }
     let (name, shown) = (&verb.node, Cell::new(String::new()));
     // A refusal would come a moment too early; when this takes too long, the answer says why.
     let _ = timeout(LAPSE_WITHIN, watch(client, out, &shown, |status| lapsing(status, name))).await;
@@ -124,12 +127,25 @@ pub(super) async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemo
         Err(_) => {
             return Err(Failed::waiting(format!(
                 "{name} is still being removed ({}) after {CHANGE_WITHIN:?}; it goes on without this command: \
-                 `pkgctl cluster status` shows how",
+                 `pkgctl cluster status` shows how, `pkgctl cluster remove {name} --undo` has it stay",
                 shown.take()
             )));
         }
     }
     out.say(&format!("{name} is removed; `pkgctl cluster join` brings that machine back as a new node"));
+    out.value(&changed);
+    Ok(())
+}
+
+/// Takes a removal back.
+async fn keep(client: &Client, out: &Out, name: &NodeName) -> Result<(), Failed> {
+    let request = RemoveRequest { node: name.clone() };
+    let changed: Changed = client.call("POST", "/v1/cluster/keep", &request).await?;
+    out.say(&if changed.reply == Reply::Already {
+        format!("{name} was not being removed; nothing was changed")
+    } else {
+        format!("{name} stays; `pkgctl cluster status` shows its vote and its session")
+    });
     out.value(&changed);
     Ok(())
 }

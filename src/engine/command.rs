@@ -122,6 +122,12 @@ pub enum Command {
         /// Its name.
         node: NodeName,
     },
+    /// An operator has a node stay whose removal has not ended; what it has lost of votes by then comes back as for a node
+    /// that has joined.
+    KeepNode {
+        /// Its name.
+        node: NodeName,
+    },
     /// A node that is being removed has no vote any more and is forgotten.
     ForgetNode {
         /// Which one.

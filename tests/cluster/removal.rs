@@ -56,9 +56,11 @@ fn knows_it(bench: &Bench, node: &str) {
 
 /// A package of one program, which nobody asks anything.
 fn stores(bench: &Bench, name: &str, nodes: &[&str]) {
-    let text = format!(
-        "name = \"{name}\"\nnodes = {nodes:?}\n\n[[resource]]\nkind = \"program\"\ncommand = [\"/bin/sleep\", \"infinity\"]\n"
-    );
+    stores_with(bench, name, nodes, "command = [\"/bin/sleep\", \"infinity\"]");
+}
+
+fn stores_with(bench: &Bench, name: &str, nodes: &[&str], program: &str) {
+    let text = format!("name = \"{name}\"\nnodes = {nodes:?}\n\n[[resource]]\nkind = \"program\"\n{program}\n");
     let file = bench.lab.scratch().join(format!("{name}.toml"));
     std::fs::write(&file, text).unwrap();
     bench.ctl("n1", &["init", name, "-f", file.to_str().unwrap()]);
@@ -170,6 +172,31 @@ fn an_owner_is_removed_and_its_package_moves_in_good_order() {
     knows_it(&bench, "n2");
     bench.still_answering(&watch, 50);
     bench.no_double_activity(watch);
+}
+
+#[test]
+fn a_removal_that_cannot_go_on_has_taken_no_vote_away_says_what_it_waits_for_and_can_be_taken_back() {
+    let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
+    ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
+    let stubborn =
+        "command = [\"/bin/sh\", \"-c\", \"trap '' TERM; while :; do sleep 1; done\"]\nstop_timeout = \"600s\"";
+    stores_with(&bench, "stubborn", &["n3", "n2"], stubborn);
+    let before = member(&bench, "n1", "n3");
+    bench.ctl("n1", &["cluster", "remove", "n3", "--no-wait"]);
+    bench.until("it is told what is waited for", || {
+        bench.ctl("n2", &["cluster", "status"]).contains("stubborn moves away from n3")
+    });
+    let now = member(&bench, "n1", "n3");
+    assert_eq!((&now["leaving"], &now["voter"], &now["lease_voter"]), (&true.into(), &true.into(), &true.into()));
+    let (code, said) = bench.try_ctl("n1", &["move", "stubborn", "--to", "n3"]);
+    assert!(code == 4, "{code}: {said}");
+
+    assert!(bench.ctl("n2", &["cluster", "remove", "n3", "--undo"]).contains("n3 stays"));
+    assert_eq!(member(&bench, "n1", "n3"), before);
+    assert!(bench.ctl("n2", &["cluster", "remove", "n3", "--undo"]).contains("nothing was changed"));
+    let (code, said) = bench.try_ctl("n1", &["cluster", "remove", "n9", "--undo"]);
+    assert!(code == 4 && said.contains("n9"), "{code}: {said}");
+    bench.until("nothing is waited for", || bench.cluster()["cluster"]["change_waits"].is_null());
 }
 
 #[test]

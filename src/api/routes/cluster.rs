@@ -29,6 +29,15 @@ pub async fn remove<D: Door>(
     change(&door, Command::RemoveNode { node: request.node }, by).await
 }
 
+/// `POST /v1/cluster/keep`: takes the removal of a node back that has not ended.
+pub async fn keep<D: Door>(
+    State(door): State<D>,
+    by: By,
+    Body(request): Body<RemoveRequest>,
+) -> Result<Json<Changed>, Refusal> {
+    change(&door, Command::KeepNode { node: request.node }, by).await
+}
+
 /// `POST /v1/cluster/rotate-key`: has the key of the datagrams replaced, step by step.
 pub async fn rotate_key<D: Door>(State(door): State<D>, by: By) -> Result<Json<Changed>, Refusal> {
     change(&door, Command::RotateKey, by).await

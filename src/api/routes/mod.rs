@@ -48,6 +48,7 @@ pub fn routes<D: Door>(door: D) -> Router {
         .route("/v1/cluster/join", post(cluster::member_already))
         .route("/v1/cluster/token", post(cluster::token::<D>))
         .route("/v1/cluster/remove", post(cluster::remove::<D>))
+        .route("/v1/cluster/keep", post(cluster::keep::<D>))
         .route("/v1/cluster/rotate-key", post(cluster::rotate_key::<D>))
         .route("/v1/cluster/clients", get(clients::list::<D>))
         .route("/v1/cluster/clients/{name}", put(clients::issue::<D>).delete(clients::revoke::<D>))

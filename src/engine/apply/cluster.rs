@@ -71,9 +71,7 @@ pub(super) fn add_node(step: &mut Step, node: &NewNode, token: &str, request: No
 
 /// Has a node leave for good. From here on it is given nothing; what it owns moves away before any vote of it goes.
 pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rejected> {
-    let Some(id) = step.state.nodes.iter().find(|(_, node)| node.name == *name).map(|(id, _)| *id) else {
-        return Err(Rejected::NoSuchNode { node: name.to_string() });
-    };
+    let id = named(step, name)?;
     if step.state.leaving.contains(&id) {
         return Ok(Reply::Already);
     }
@@ -94,6 +92,23 @@ pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rej
     let why = format!("{name} (node {id}) is being removed by {}", step.by);
     step.record(Line::new("removing", why).node(Some(name.clone())));
     Ok(Reply::Node(id))
+}
+
+/// Ends a removal that has not come to its end: the node is a member like any other again. What it has lost of votes is
+/// given back by what gives them to a node that has joined; its store and its id were its own all the time (rule 18).
+pub(super) fn keep_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rejected> {
+    let id = named(step, name)?;
+    if !step.state.leaving.remove(&id) {
+        return Ok(Reply::Already);
+    }
+    let why = format!("{name} (node {id}) stays: {} took its removal back", step.by);
+    step.record(Line::new("kept", why).node(Some(name.clone())));
+    Ok(Reply::Node(id))
+}
+
+fn named(step: &Step, name: &NodeName) -> Result<NodeId, Rejected> {
+    let found = step.state.nodes.iter().find(|(_, node)| node.name == *name).map(|(id, _)| *id);
+    found.ok_or_else(|| Rejected::NoSuchNode { node: name.to_string() })
 }
 
 /// By the state alone: who is silent or fails to start is known later, and the removal waits for it.

@@ -101,6 +101,7 @@ fn dispatch(step: &mut Step, command: &Command) -> Result<Reply, Rejected> {
         Command::IssueToken { digest, expires } => cluster::issue_token(step, digest, *expires),
         Command::AddNode { node, token, request } => cluster::add_node(step, node, token, *request),
         Command::RemoveNode { node } => cluster::remove_node(step, node),
+        Command::KeepNode { node } => cluster::keep_node(step, node),
         Command::ForgetNode { node } => cluster::forget_node(step, *node),
         Command::VoterUp { voter, nonce } => session::voter_up(step, *voter, *nonce),
         Command::Register { node, nonce, ttl, supersedes } => session::register(step, *node, *nonce, *ttl, *supersedes),

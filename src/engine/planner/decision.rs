@@ -171,6 +171,7 @@ fn propose(command: &Command, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         | Command::IssueToken { .. }
         | Command::AddNode { .. }
         | Command::RemoveNode { .. }
+        | Command::KeepNode { .. }
         | Command::VoterUp { .. }
         | Command::Register { .. }
         | Command::DefinePackage { .. }

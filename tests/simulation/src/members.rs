@@ -76,7 +76,7 @@ pub async fn join(world: &Arc<World>, machine: &Arc<Machine>, within: Duration) 
     Err(format!("n{} could not join", machine.index + 1))
 }
 
-/// Gives a machine without power up, and waits until no member has its name.
+/// Has a machine removed, with power or without, and waits until no member has its name.
 pub async fn remove(world: &Arc<World>, machine: &Arc<Machine>, within: Duration) -> bool {
     let until = now() + within.as_nanos() as u64;
     while now() < until {

@@ -188,6 +188,10 @@ fn a_node_that_is_up_is_given_nothing_once_it_is_being_removed_and_is_forgotten_
         log.say(Command::ForgetNode { node: leaves })
     };
     assert!(matches!(without_votes(&mut log), Reply::Rejected(_)), "it owns a package");
+    let keep = Command::KeepNode { node: node_name(0) };
+    assert_eq!((log.say(keep.clone()), log.say(keep)), (Reply::Node(leaves), Reply::Already));
+    assert!(log.state.leaving.is_empty() && log.state.packages[&p1()].owner.is_some());
+    assert_eq!(log.say(remove(0)), Reply::Node(leaves));
     let to = log.nodes[1];
     log.say(Command::MovePackage { package: p1(), token, to, why: "x".into() });
     log.release(0, token, ReleaseOutcome::Stopped);

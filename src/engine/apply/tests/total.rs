@@ -118,6 +118,7 @@ fn nodes_and_leases() -> impl Strategy<Value = Command> {
             request: Nonce(n)
         }),
         (0..5usize).prop_map(|at| Command::RemoveNode { node: node_name(at) }),
+        (0..5usize).prop_map(|at| Command::KeepNode { node: node_name(at) }),
         (number(), prop::option::of(number())).prop_map(|(node, ms)| Command::SayWatchdog {
             node: NodeId(node),
             watchdog: ms.map(|ms| Watchdog::Armed { timeout: Millis(ms) }),
