@@ -318,6 +318,9 @@ pub struct ClusterInit {
     /// Its timing
     #[arg(long, value_enum, default_value_t = ProfileArg::Default)]
     pub profile: ProfileArg,
+    /// Issue no join token: nodes come in by the shared secret
+    #[arg(long, hide = true)]
+    pub no_token: bool,
 }
 
 /// The profiles as words.

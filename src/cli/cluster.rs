@@ -56,8 +56,12 @@ pub(super) async fn found(client: &Client, out: &Out, verb: &args::ClusterInit) 
     let joined: Joined = client.call("POST", "/v1/cluster/init", &request).await?;
     out.progress(&format!("cluster {} ({}) made; this node is its only voter so far", verb.name, joined.cluster));
     wait_for_vote_of(client, out, None).await?;
-    let issued: IssuedToken = client.call("POST", "/v1/cluster/token", &serde_json::json!({})).await?;
     out.say("the cluster is up; it survives no failure until two more nodes have joined");
+    if verb.no_token {
+        out.value(&serde_json::json!({"cluster": joined.cluster, "node": joined.node}));
+        return Ok(());
+    }
+    let issued: IssuedToken = client.call("POST", "/v1/cluster/token", &serde_json::json!({})).await?;
     out.say(&format!(
         "on the next node, within {} minutes:\n  pkgctl cluster join {}",
         issued.valid_s / 60,

@@ -44,6 +44,11 @@ impl Failed {
         Self::new(3, message)
     }
 
+    /// Whether that was it.
+    pub fn is_unreachable(&self) -> bool {
+        self.code == 3
+    }
+
     /// The cluster refused it.
     pub fn rejected(message: String) -> Self {
         Self::new(4, message)

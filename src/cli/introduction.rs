@@ -13,7 +13,7 @@ use super::reach::endpoint;
 use crate::api::types::Status;
 use crate::config::Places;
 use crate::net::http::{Call, Endpoint, Method};
-use crate::net::introduction::{IntroductionError, Knock, SharedSecret, ask_for_token};
+use crate::net::introduction::{IN_NO_CLUSTER, IntroductionError, Knock, SharedSecret, ask_for_token};
 use crate::net::token::JoinToken;
 
 /// How long a name may take to be resolved.
@@ -101,6 +101,7 @@ pub fn explained(error: &IntroductionError) -> Failed {
     let text = format!("{error}; nothing was changed");
     match error {
         IntroductionError::Unreachable { .. } | IntroductionError::NotOurs { .. } => Failed::unreachable(text),
+        IntroductionError::Refused { why, .. } if why == IN_NO_CLUSTER => Failed::unreachable(text),
         IntroductionError::Unproved { .. } | IntroductionError::Refused { .. } | IntroductionError::Token { .. } => {
             Failed::rejected(text)
         }

@@ -63,7 +63,8 @@ async fn found(
             addresses[0].ip()
         )));
     }
-    cluster::found(client, out, &ClusterInit { name: verb.cluster.clone(), profile: verb.profile }).await
+    cluster::found(client, out, &ClusterInit { name: verb.cluster.clone(), profile: verb.profile, no_token: false })
+        .await
 }
 
 async fn admit(

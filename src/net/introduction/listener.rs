@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::proof::{BYTES, Purpose, Side, Transcript};
 use super::{
-    Invitation, MESSAGE_MAX_BYTES, Newcomer, OTHER_SECRET, SharedSecret, TOKEN_TIME_MAX, ToCaller, ToListener, VERSION,
-    WORD_TIME_MAX, out_of_turn,
+    IN_NO_CLUSTER, Invitation, MESSAGE_MAX_BYTES, Newcomer, OTHER_SECRET, SharedSecret, TOKEN_TIME_MAX, ToCaller,
+    ToListener, VERSION, WORD_TIME_MAX, out_of_turn,
 };
 use crate::net::join::{TalkError, hear, say};
 use crate::net::random;
@@ -137,7 +137,7 @@ fn usable(
     }
     match (purpose, serves) {
         (Purpose::Join, Purpose::Join) | (Purpose::Invite, Purpose::Invite) => {}
-        (Purpose::Join, Purpose::Invite) => return Err(both("that node is in no cluster itself".to_owned())),
+        (Purpose::Join, Purpose::Invite) => return Err(both(IN_NO_CLUSTER.to_owned())),
         (Purpose::Invite, Purpose::Join) => return Err(both("that node is in a cluster already".to_owned())),
     }
     match secret {

@@ -38,6 +38,8 @@ pub use waiting::{Invitee, Waiting};
 pub const VERSION: u32 = 1;
 /// What the TLS connection's keying material is exported under.
 pub const EXPORTER: &[u8] = b"EXPORTER-pkgctl-introduction-1";
+/// What a node says that is asked for a token and has none to give.
+pub const IN_NO_CLUSTER: &str = "that node is in no cluster itself";
 /// Introductions that one address may have under way; each takes at least [`TIME_MIN`], which bounds attempts per second.
 pub const PER_SOURCE: usize = 2;
 /// How long an introduction takes up its place at least.

@@ -155,7 +155,8 @@ fn gives_up(others: &[OtherMember]) -> Vec<String> {
         "what was written there after the last entry of this node's log is not known here".to_owned(),
         format!(
             "leases hold against {names} no more: two nodes may act for one package unless each of those is off, and stays \
-             off, or has left the old cluster. Nothing is started before you have said so of each of them"
+             off, or is in no cluster any more. One that went on alone too counts as on. Nothing is started before you have \
+             said so of each of them"
         ),
         "the same goes for machines that the old cluster has taken in without this node knowing".to_owned(),
         "every certificate of the old cluster is void here: `pkgctl cluster client NAME` makes new ones".to_owned(),

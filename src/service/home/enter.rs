@@ -36,17 +36,40 @@ pub(super) async fn enter(home: &Home, entering: &Entering) -> Result<(), Failed
             Ok(())
         }
         Entry::Init => {
-            for other in &entering.unless {
-                // A token is the proof that there is a cluster which shares the secret.
-                if let Ok(token) = introduction::token_from(&home.places, other).await {
-                    super::serve::say(&format!("{other} is in a cluster already: joining that"));
-                    return join(home, token.to_string()).await;
-                }
+            if let Some(token) = a_cluster_there(home, &entering.unless).await {
+                return join(home, token).await;
             }
-            let init = ClusterInit { name: "cluster".to_owned(), profile: entering.profile };
+            // What is said here may go to a file: no token in it. Others come in by the secret.
+            let init = ClusterInit { name: "cluster".to_owned(), profile: entering.profile, no_token: true };
             perform(&args(home, Cluster::Init(init))).await
         }
         Entry::Join(others) => join_any(home, others, entering.patient).await,
+    }
+}
+
+/// A token of the cluster that one of these nodes is in already; none when each of them is known to be in none: nobody
+/// listens there, or what listens is no cluster port. Whatever else is heard may come from a cluster that cannot let this
+/// node in now, and a second one must not be made beside it: it is asked again until it is one or the other.
+async fn a_cluster_there(home: &Home, others: &[String]) -> Option<String> {
+    let mut said = String::new();
+    loop {
+        let mut unclear = None;
+        for other in others {
+            match introduction::token_from(&home.places, other).await {
+                Ok(token) => {
+                    super::serve::say(&format!("{other} is in a cluster already: joining that"));
+                    return Some(token.to_string());
+                }
+                Err(failed) if failed.is_unreachable() => {}
+                Err(failed) => unclear = unclear.or(Some(failed)),
+            }
+        }
+        let failed = unclear?;
+        if failed.message != said {
+            super::serve::say(&format!("no cluster is made while another one may be there: {}", failed.message));
+            said.clone_from(&failed.message);
+        }
+        sleep(ASK_EVERY).await;
     }
 }
 

@@ -8,10 +8,14 @@ use simulation::run::{Options, run};
 use simulation::storm::plot::Plot;
 
 fn is_found_within(seeds: u64, plant: &str, plot: Option<Plot>) {
+    is_found_among(0..seeds, plant, plot);
+}
+
+fn is_found_among(seeds: std::ops::Range<u64>, plant: &str, plot: Option<Plot>) {
     let plant: Plant = plant.parse().unwrap();
     let options = Options { plant: Some(plant), plot, log: false };
-    let found = (0..seeds).find_map(|seed| Some((seed, run(seed, options).failure?)));
-    let (seed, failure) = found.unwrap_or_else(|| panic!("{plant} is not found within {seeds} seeds"));
+    let found = seeds.clone().find_map(|seed| Some((seed, run(seed, options).failure?)));
+    let (seed, failure) = found.unwrap_or_else(|| panic!("{plant} is not found by seeds {seeds:?}"));
     println!("{plant} is found by seed {seed}: {failure}");
 }
 
@@ -32,7 +36,8 @@ fn a_read_that_asks_no_leader_is_found() {
 
 #[test]
 fn an_agent_that_restarts_what_runs_is_found() {
-    is_found_within(16, "RestartsAll", None);
+    // Its first dozen seeds find nothing and would take most of this file's time.
+    is_found_among(10..20, "RestartsAll", None);
 }
 
 #[test]
