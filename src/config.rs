@@ -4,14 +4,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::bounded::Limit;
+use crate::package::file::sheet::FILE_MAX_BYTES;
 use crate::package::file::suggest::choice;
 use crate::package::file::{At, Keys, Report, Sheet};
 use crate::package::{Millis, NodeName, PackageName, Problems};
 
+/// How much is read of a file of settings: the agent's, a client's, a package's.
+pub const FILE_LIMIT: Limit = Limit { of: "the file", bytes: FILE_MAX_BYTES };
 /// The one port: tcp for Raft and API, udp for leases.
 pub const PORT_DEFAULT: u16 = 7420;
 /// How long the keeper renews without a word from its agent, when the file names nothing.
 pub const AGENT_GRACE_DEFAULT: Millis = Millis::from_secs(15);
+/// What the agent keeps of its node's removal, in the state directory.
+pub const REMOVAL_FILE: &str = "removed.json";
 const AGENT_GRACE: RangeInclusive<Millis> = Millis::from_secs(5)..=Millis::from_secs(300);
 /// Entries of the log between two snapshots, when the file names nothing.
 pub const SNAPSHOT_PERIOD_DEFAULT: u32 = 4000;

@@ -9,6 +9,7 @@
 //! - [`engine`] makes every decision: leases, replicated state, planning, supervision. Pure: facts and time come in as
 //!   arguments, values go out.
 //! - [`resource`] brings one resource up and down, a file per kind.
+//! - [`bounded`] reads what an operator names up to a limit.
 //! - [`host`] is the operating system, and nothing else is: netlink, nftables, processes, the one clock.
 //! - [`keeper`] is the small, dull process that holds leases and enforces deadlines, and its leashes.
 //! - [`raft`] is openraft's side of the wall: the durable store, the state machine, the network adapter.
@@ -21,6 +22,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod bounded;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use pkgctl::cli::args::{Args, Node, Verb};
 use pkgctl::{cli, keeper, lab, service};
 
@@ -35,7 +34,10 @@ fn main() -> ExitCode {
     {
         return run(rest);
     }
-    let args = Args::parse_from(cli::alias::spelled_out(std::env::args_os()));
+    let args = match cli::parse(cli::alias::spelled_out(std::env::args_os())) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     match &args.verb {
         Verb::Agent(verb) => service::run(&args, verb),
         Verb::Serve(verb) => service::home::run(&args, verb),

@@ -7,6 +7,8 @@
 mod bench;
 #[path = "cluster/description.rs"]
 mod description;
+#[path = "cluster/entering.rs"]
+mod entering;
 #[path = "cluster/fallback.rs"]
 mod fallback;
 #[path = "cluster/fencing.rs"]

@@ -73,18 +73,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["package"]),
     ("resource", &["package", "engine"]),
     ("host", &["package", "engine", "resource", "keeper", "config"]),
-    ("net", &["package", "engine", "raft", "config"]),
-    ("keeper", &["package", "engine", "resource", "host", "net", "config"]),
+    ("net", &["package", "engine", "raft", "config", "bounded"]),
+    ("keeper", &["package", "engine", "resource", "host", "net", "config", "bounded"]),
     ("raft", &["package", "engine"]),
-    ("config", &["package"]),
+    ("config", &["package", "bounded"]),
+    ("bounded", &[]),
     ("api", &["package", "engine", "raft", "net", "config", "keeper", "resource"]),
     ("agent", &["package", "engine", "raft", "net", "resource", "keeper", "api", "config"]),
-    ("cli", &["package", "engine", "raft", "net", "api", "config", "resource", "lab"]),
-    ("service", &["package", "engine", "raft", "net", "api", "config", "resource", "keeper", "host", "agent", "cli"]),
+    ("cli", &["package", "engine", "raft", "net", "api", "config", "resource", "lab", "bounded"]),
+    (
+        "service",
+        &["package", "engine", "raft", "net", "api", "config", "resource", "keeper", "host", "agent", "cli", "bounded"],
+    ),
     (
         "lab",
         &["package", "engine", "raft", "net", "api", "config", "resource", "keeper", "host", "agent", "cli", "service"],
     ),
+    // Packages of their own.
+    ("crates", &[]),
 ];
 
 fn keeps_the_layers(source: &Source) -> Found {

@@ -1,5 +1,6 @@
 //! How routes reach the agent: its side of `api::door`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis};
 use crate::net::identity::credentials::fingerprint_pem;
 use crate::net::token::JoinToken;
 use crate::package::{NodeName, PackageName};
-use crate::raft::{ProposeError, RaftStatus, Watch};
+use crate::raft::{ProposeError, RaftStatus, ReadError, Watch};
 
 /// How long a change may look for a leader before its asker is told.
 const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
@@ -24,8 +25,6 @@ const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
 const READ_WITHIN: Duration = Duration::from_secs(3);
 /// How long the leader may take to say what a change waits for; without its word the rest of the status is told.
 const ASK_WITHIN: Duration = Duration::from_secs(1);
-/// How long a join token is good, in seconds.
-const TOKEN_VALID_S: u64 = 3600;
 
 impl<P: Platform> Door for Agent<P> {
     async fn submit(&self, command: Command, by: String) -> Result<(LogIndex, Reply), DoorError> {
@@ -33,7 +32,7 @@ impl<P: Platform> Door for Agent<P> {
         let committed = self.consensus.submit(entry, SUBMIT_WITHIN).await.map_err(explain)?;
         // What is acknowledged here can be read here.
         let applied = self.consensus.applied(committed.index, SUBMIT_WITHIN).await;
-        applied.map_err(|e| DoorError::Unknown(format!("entry {} is committed, but {e}", committed.index)))?;
+        applied.map_err(|e| DoorError::Unknown(unread(committed.index, &e)))?;
         Ok((committed.index, committed.reply))
     }
 
@@ -102,19 +101,23 @@ impl<P: Platform> Door for Agent<P> {
         self.have_handed_over(to).await
     }
 
+    async fn answers(&self, address: SocketAddr) -> bool {
+        self.platform.answers(address).await
+    }
+
     async fn stand(&self) -> Result<(), DoorError> {
         self.stand_for_election().await
     }
 
-    fn new_token(&self) -> Result<TokenOffer, DoorError> {
+    fn new_token(&self, valid_s: u64) -> Result<TokenOffer, DoorError> {
         let unknown =
             || DoorError::Unavailable("this node does not know its cluster yet; try again in a moment".into());
         let certificate = self.consensus.read(|s| s.cluster.as_ref().map(|c| c.ca_certificate.clone()));
         let authority = fingerprint_pem(&certificate.ok_or_else(unknown)?);
         let authority = authority.map_err(|e| DoorError::Fatal(e.to_string()))?;
         let token = JoinToken::issue(authority, self.address);
-        let expires = WallMillis(self.platform.wall().0 + TOKEN_VALID_S * 1000);
-        Ok(TokenOffer { token: token.to_string(), digest: token.digest(), expires, valid_s: TOKEN_VALID_S })
+        let expires = WallMillis(self.platform.wall().0 + valid_s * 1000);
+        Ok(TokenOffer { token: token.to_string(), digest: token.digest(), expires, valid_s })
     }
 
     fn log_file(&self, package: &PackageName) -> PathBuf {
@@ -129,5 +132,27 @@ fn explain(error: ProposeError) -> DoorError {
         ProposeError::TooLarge { .. } => DoorError::TooLarge(text),
         ProposeError::Unknown { .. } => DoorError::Unknown(text),
         ProposeError::Fatal { .. } => DoorError::Fatal(text),
+    }
+}
+
+/// That a change is in the log for good, and this node cannot say what came of it: it may have been removed meanwhile.
+fn unread(index: LogIndex, why: &ReadError) -> String {
+    format!(
+        "entry {index} is committed, and this node cannot say what came of it: {why}. Ask another member: under the same \
+         Idempotency-Key the same request is answered there as it was, and not carried out again; without one, look with \
+         `pkgctl status` or `pkgctl kv get` before you repeat it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_this_node_cannot_answer_for_says_where_to_ask_again() {
+        let said = unread(LogIndex(7300), &ReadError::Fatal { why: "Raft has stopped".to_owned() });
+        for words in ["entry 7300 is committed", "Raft has stopped", "another member", "Idempotency-Key"] {
+            assert!(said.contains(words), "{said}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What an agent needs of the world around it, so that the same agent runs on a host and in the simulator.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use openraft::AsyncRuntime;
@@ -49,6 +50,12 @@ pub trait Platform: Clone + Send + Sync + 'static {
         _whole: bool,
     ) -> impl Future<Output = FenceSaid> + Send {
         async { FenceSaid::Absent }
+    }
+
+    /// Whether somebody who may be a member of some cluster takes connections there. A world where nobody can be asked knows
+    /// of none.
+    fn answers(&self, _address: SocketAddr) -> impl Future<Output = bool> + Send {
+        async { false }
     }
 
     /// The agent's loop has gone round: it lives. Says how this node is, in one line.

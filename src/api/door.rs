@@ -1,6 +1,7 @@
 //! What routes may ask of the agent behind them. Every change goes through [`Door::submit`], whoever asks.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub enum DoorError {
     Fatal(String),
 }
 
+/// How long a join token is good that an operator makes, in seconds: it is carried by hand.
+pub const TOKEN_VALID_S: u64 = 3600;
+
 /// A join token that is not in the log yet.
 #[derive(Clone, Debug)]
 pub struct TokenOffer {
@@ -59,7 +63,7 @@ pub trait Door: Clone + Send + Sync + 'static {
     fn linearize(&self) -> impl Future<Output = Result<LogIndex, DoorError>> + Send;
 
     /// Waits until this node has applied what the leader had when it was asked; on the leader nothing is waited for. A leader
-    /// that was replaced and has not heard of it answers too.
+    /// that was replaced within the last election timeout, and has not heard of it, answers too.
     fn catch_up(&self) -> impl Future<Output = Result<LogIndex, DoorError>> + Send;
 
     /// Follows the keys of a range: every change after that entry, in the log's order.
@@ -93,14 +97,18 @@ pub trait Door: Clone + Send + Sync + 'static {
     /// Has the leader, whoever that is, hand leadership over: to that node, or to whoever is best placed.
     fn step_down(&self, to: Option<NodeId>) -> impl Future<Output = Result<(), DoorError>> + Send;
 
+    /// Whether somebody who may be a member of some cluster takes connections at that cluster port: a machine that does
+    /// is not off.
+    fn answers(&self, address: SocketAddr) -> impl Future<Output = bool> + Send;
+
     /// Has this node stand for election: a leader that lives hands over to it.
     fn stand(&self) -> impl Future<Output = Result<(), DoorError>> + Send;
 
-    /// A new join token for this cluster.
+    /// A new join token for this cluster, good for so many seconds.
     ///
     /// # Errors
     /// There is no cluster in this node's copy of the state yet.
-    fn new_token(&self) -> Result<TokenOffer, DoorError>;
+    fn new_token(&self, valid_s: u64) -> Result<TokenOffer, DoorError>;
 
     /// The log file of a package on this node.
     fn log_file(&self, package: &PackageName) -> PathBuf;

@@ -66,6 +66,7 @@ impl From<Rejected> for Refusal {
             Rejected::NoSuchPackage { .. } => Self::new(StatusCode::NOT_FOUND, "no_such_package", text),
             Rejected::NoSuchNode { .. } => Self::new(StatusCode::NOT_FOUND, "no_such_node", text),
             Rejected::NoSuchOperator { .. } => Self::new(StatusCode::NOT_FOUND, "no_such_operator", text),
+            Rejected::RequestNameTaken { .. } => Self::new(StatusCode::CONFLICT, "request_name_taken", text),
             Rejected::Invalid(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", text),
             Rejected::RevisionMoved { .. } => Self::new(StatusCode::CONFLICT, "revision_moved", text),
             Rejected::ClusterExists

@@ -356,6 +356,11 @@ pub struct Progress {
     pub applied: LogIndex,
 }
 
+/// The code of a join that was refused because of its token: used, expired, or never one of that cluster.
+pub const TOKEN_REFUSED: &str = "token_refused";
+/// The code of a join whose token names a member that cannot be asked.
+pub const MEMBER_UNREACHABLE: &str = "member_unreachable";
+
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {

@@ -1,10 +1,11 @@
 //! The spellings of the programs that pkgctl grew out of: as verbs (`raft-status`, `kvget`), and by the name under which
 //! pkgctl is called (links `lite-raft`, `lite-raft-client`, `pkg`, `raftdb` and `raftd` to it). docs/seeds.md has them all.
 
+use std::cell::LazyCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 
 use super::args::Args;
 
@@ -141,21 +142,22 @@ fn root_beside(called: &Path, argv: &mut Vec<OsString>) {
 
 /// Where the verb is: the first word that is neither an option nor an option's value.
 fn verb(argv: &[OsString]) -> Option<usize> {
+    // The description of every verb: made only where an option comes first, and once.
+    let of_all = LazyCell::new(Args::command);
     let mut at = 1;
     while let Some(word) = argv.get(at) {
         let word = word.to_string_lossy();
         if !word.starts_with('-') {
             return Some(at);
         }
-        at += if has_a_value(&word) { 2 } else { 1 };
+        at += if has_a_value(&of_all, &word) { 2 } else { 1 };
     }
     None
 }
 
 /// Whether the word after this option of every verb is its value.
-fn has_a_value(option: &str) -> bool {
+fn has_a_value(of_all: &Command, option: &str) -> bool {
     let Some(long) = option.strip_prefix("--") else { return false };
-    let of_all = Args::command();
     of_all.get_arguments().any(|known| known.get_long() == Some(long) && known.get_action().takes_values())
 }
 

@@ -287,9 +287,9 @@ pub struct ClusterLeave {
 /// What an operator types who knows what is given up.
 #[derive(Debug, Parser)]
 pub struct Typed {
-    /// The cluster's name, instead of typing it when asked
+    /// The name that is asked for, instead of typing it
     #[arg(long = "yes-i-know", value_name = "NAME")]
-    pub cluster: Option<String>,
+    pub name: Option<String>,
 }
 
 /// `pkgctl cluster client`.
@@ -449,6 +449,9 @@ pub struct FenceConfirm {
     /// After `raft force-standalone`: no machine beyond the nodes listed there acts for the old cluster
     #[arg(long, conflicts_with = "node")]
     pub unlisted: bool,
+    /// What is asked for after `raft force-standalone` alone: the node's name, or the cluster's
+    #[command(flatten)]
+    pub typed: Typed,
 }
 
 /// A verb about one node.
@@ -511,8 +514,8 @@ Examples:
   pkgctl raft force-standalone               shows what is given up, and asks
   pkgctl raft force-standalone --dry-run     only shows it
   pkgctl raft force-standalone --yes-i-know prod --fence
-  pkgctl fence confirm n2                    n2 is off, and will stay off
-  pkgctl fence confirm --unlisted            and there is nobody else
+  pkgctl fence confirm n2                    n2 is off, and will stay off; asks
+  pkgctl fence confirm --unlisted            and there is nobody else; asks
 
 No package is started before all of the others are known to be off. Exit codes:
 0 this node is a cluster of one, 2 the name was not typed, 4 refused: a majority
@@ -527,7 +530,7 @@ pub struct ForceStandalone {
     #[arg(long)]
     pub fence: bool,
     /// Show what would be given up, and change nothing
-    #[arg(long, conflicts_with_all = ["fence", "cluster"])]
+    #[arg(long, conflicts_with_all = ["fence", "name"])]
     pub dry_run: bool,
 }
 

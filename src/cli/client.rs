@@ -3,6 +3,7 @@
 //! Agents are tried in turn, beginning with the one that answered last. A request that can be repeated without harm (a
 //! question, or a change with a name of its own) is repeated when its answer was lost; any other is not.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub const CHANGE_TRY_WITHIN: Duration = Duration::from_secs(12);
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 /// How long a change whose answer was lost is repeated.
 const REPEAT_WITHIN: Duration = Duration::from_secs(30);
+/// How long nobody may have an answer about a change that was taken: an election, the restart of an agent.
+const OUTLAST_WITHIN: Duration = Duration::from_secs(60);
 /// Pause between two rounds of the same request.
 const PAUSE: Duration = Duration::from_millis(200);
 /// After this a word is said.
@@ -43,6 +46,8 @@ pub struct Client {
     reach: Reach,
     /// Which of them answered last.
     current: Arc<AtomicUsize>,
+    /// Whether it asks about a change that was taken.
+    after_change: bool,
     out: Out,
     /// Where this installation's files lie.
     pub places: Places,
@@ -53,7 +58,7 @@ impl Client {
     pub fn find(args: &Args) -> Result<Self, Failed> {
         let places = Places::under(args.root.as_deref());
         let reach = Reach::find(args, &places)?;
-        Ok(Self { reach, current: Arc::default(), out: Out::new(args.json), places })
+        Ok(Self { reach, current: Arc::default(), after_change: false, out: Out::new(args.json), places })
     }
 
     /// Refuses a verb that is about one agent where any of several would get it.
@@ -69,10 +74,15 @@ impl Client {
 
     /// Refuses a verb that is about this machine's own files where it would go elsewhere.
     pub fn on_this_node(&self, verb: &str) -> Result<(), Failed> {
-        if self.reach.ways.iter().all(|way| matches!(way, Way::Socket(_))) {
+        if self.is_on_this_node() {
             return Ok(());
         }
         Err(Failed::usage(format!("`pkgctl {verb}` is for root on the node itself: run it there; nothing was sent")))
+    }
+
+    /// Whether this machine's agent is the one asked, and no other.
+    pub fn is_on_this_node(&self) -> bool {
+        self.reach.ways.iter().all(|way| matches!(way, Way::Socket(_)))
     }
 
     /// The same client for the one agent that answered last.
@@ -80,6 +90,12 @@ impl Client {
         let way = self.reach.ways.get(self.current.load(Ordering::Relaxed)).cloned();
         let ways = way.map_or_else(|| self.reach.ways.clone(), |way| vec![way]);
         Self { reach: Reach { ways, one_named: true }, current: Arc::default(), ..self.clone() }
+    }
+
+    /// The same client for questions about a change that was taken. That nobody answers, or that there is no leader, says
+    /// nothing about it, so it is asked on; who gives up then says that it is still under way.
+    pub fn after_change(&self) -> Self {
+        Self { after_change: true, ..self.clone() }
     }
 
     /// GET.
@@ -147,21 +163,28 @@ impl Client {
                 if let Some(answer) = self.round(call, repeats, &mut tried).await {
                     return Some(answer);
                 }
-                if !(repeats && tried.uncertain) {
+                if !(repeats && (tried.uncertain || (self.after_change && !tried.is_forbidden()))) {
                     return None;
                 }
                 sleep(PAUSE).await;
             }
         };
         let all = match (call.method == Method::GET, repeats) {
+            (true, _) if self.after_change => OUTLAST_WITHIN,
             (true, _) => GET_WITHIN,
             (false, true) => REPEAT_WITHIN,
             (false, false) => call.within * 2,
         };
         match timeout(all, again).await {
             Ok(Some(answer)) => Ok(answer),
-            Ok(None) | Err(_) => tried.failed(call),
+            Err(_elapsed) if self.after_change => Err(tried.outlasted()),
+            Ok(None) | Err(_) => tried.failed(call, self.look().as_deref()),
         }
+    }
+
+    /// How to see what became of this machine's agent, if that is the one asked.
+    fn look(&self) -> Option<String> {
+        self.is_on_this_node().then(|| look(&self.places))
     }
 
     /// Asks each agent once, until one has a word that stands.
@@ -253,6 +276,15 @@ fn elsewhere(status: u16, repeats: bool) -> bool {
     matches!(status, 403 | 503) || (status == 504 && repeats)
 }
 
+/// systemd knows what lies below `/`; a node in a directory is served by a process of its own.
+fn look(places: &Places) -> String {
+    if places.root() == Path::new("/") {
+        return "`systemctl status pkgctl-agent` shows the agent".to_owned();
+    }
+    let root = places.root().display();
+    format!("`pkgctl --root {root} node start` starts that directory's node, or says that it runs")
+}
+
 /// What a request has met so far.
 #[derive(Default)]
 struct Tried {
@@ -265,14 +297,36 @@ struct Tried {
 }
 
 impl Tried {
-    fn failed(self, call: &Call) -> Result<Answer, Failed> {
-        let missed =
-            if self.missed.is_empty() { "no agent answered in time".to_owned() } else { self.missed.join("; ") };
+    /// Whether an agent does not know the client, which asking on does not change.
+    fn is_forbidden(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|answer| answer.status == 403)
+    }
+
+    fn why(&self) -> String {
+        if self.missed.is_empty() { "no agent answered in time".to_owned() } else { self.missed.join("; ") }
+    }
+
+    /// Nobody had an answer about a change that was taken.
+    fn outlasted(self) -> Failed {
+        let why = self.refusal.as_ref().map_or_else(|| self.why(), |answer| refused(answer).message);
+        Failed::waiting(format!(
+            "it was taken, and nobody has said for {OUTLAST_WITHIN:?} what came of it ({why}); it goes on without this \
+             command: `pkgctl status` shows how"
+        ))
+    }
+
+    /// `look` says how to see what the agent is about, where it is this machine's.
+    fn failed(self, call: &Call, look: Option<&str>) -> Result<Answer, Failed> {
+        let missed = self.why();
         match (self.uncertain, call.method == Method::GET, self.refusal) {
             (false, _, Some(refusal)) | (true, true, Some(refusal)) => Ok(refusal),
-            (false, _, None) => Err(Failed::unreachable(missed)),
+            (false, _, None) => Err(Failed::unreachable(match look {
+                Some(look) => format!("{missed}. {look}"),
+                None => missed,
+            })),
             (true, true, None) => Err(Failed::unreachable(format!(
-                "{missed}; nothing was changed. Is the agent stuck? `systemctl status pkgctl-agent`"
+                "{missed}; nothing was changed. Is the agent stuck? {}",
+                look.unwrap_or_default()
             ))),
             (true, false, _) => {
                 let lost = HttpError::Lost { why: missed };
@@ -315,18 +369,21 @@ pub fn value<T: DeserializeOwned>(answer: Answer) -> Result<T, Failed> {
 /// An answer that is no success, as what a verb says.
 pub fn refused(answer: &Answer) -> Failed {
     let text = || String::from_utf8_lossy(&answer.body).into_owned();
-    let message = serde_json::from_slice::<Failure>(&answer.body).map_or_else(|_| text(), |f| f.message);
-    match answer.status {
+    let (code, message) = match serde_json::from_slice::<Failure>(&answer.body) {
+        Ok(failure) => (Some(failure.code), failure.message),
+        Err(_) => (None, text()),
+    };
+    let failed = match answer.status {
         400 | 422 => Failed::usage(message),
         503 => Failed::unreachable(message),
         504 => Failed::unknown(message),
         _ => Failed::rejected(message),
-    }
+    };
+    failed.with_code(code)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::sync::Mutex;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -353,7 +410,7 @@ mod tests {
     fn client(paths: &[&Path]) -> Client {
         let ways = paths.iter().map(|path| Way::Socket(path.to_path_buf())).collect();
         let (reach, places) = (Reach { ways, one_named: false }, Places::under(None));
-        Client { reach, current: Arc::default(), out: Out::new(true), places }
+        Client { reach, current: Arc::default(), after_change: false, out: Out::new(true), places }
     }
 
     const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
@@ -362,6 +419,13 @@ mod tests {
     fn named() -> Call {
         let headers = vec![(REQUEST_NAME, "7".to_owned())];
         Call { headers, body: Some(b"x".to_vec()), ..Call::new(Method::PUT, "/v1/kv/a") }
+    }
+
+    #[test]
+    fn systemd_is_named_only_where_it_runs_the_agent() {
+        assert!(look(&Places::under(None)).contains("systemctl status pkgctl-agent"));
+        let own = look(&Places::under(Some(Path::new("/srv/n1"))));
+        assert!(own.contains("pkgctl --root /srv/n1 node start") && !own.contains("systemctl"), "{own}");
     }
 
     #[tokio::test]
@@ -407,6 +471,32 @@ mod tests {
             assert_eq!(client.send(Call::new(Method::POST, "/x")).await.unwrap().status, 200);
         }
         assert_eq!(heard.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_became_of_a_change_is_asked_on_where_there_is_no_leader_and_where_nobody_answers() {
+        let (dir, heard) = (tempfile::tempdir().unwrap(), Arc::default());
+        let one = dir.path().join("1");
+        agent(&one, vec![Some(NO_LEADER), None, Some(NO_LEADER), Some(OK)], &heard);
+        let asked = client(&[&one]).after_change().get::<serde_json::Value>("/x").await;
+        assert_eq!(asked.unwrap(), serde_json::json!({}));
+        // Nobody listens while an agent is started again.
+        let two = dir.path().join("2");
+        let asking = client(&[&two]).after_change();
+        let comes = async {
+            sleep(PAUSE * 2).await;
+            agent(&two, vec![Some(OK)], &heard);
+        };
+        tokio::join!(asking.get::<serde_json::Value>("/x"), comes).0.unwrap();
+        assert_eq!(heard.lock().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn a_change_that_nobody_has_a_word_about_is_still_under_way() {
+        let missed = vec!["nobody listens".to_owned()];
+        let failed = Tried { missed, ..Tried::default() }.outlasted();
+        assert_eq!(failed.number(), 5);
+        assert!(failed.message.contains("it was taken") && failed.message.contains("nobody listens"), "{failed:?}");
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ pub async fn cluster(client: &Client, out: &Out, verb: &args::Cluster) -> Result
         args::Cluster::Init(init) => found(client, out, init).await,
         args::Cluster::Join(join) => enter(client, out, join).await,
         args::Cluster::Token => token(client, out).await,
-        args::Cluster::Secret(secret) => introduction::secret(&client.places, out, secret),
+        args::Cluster::Secret(secret) => introduction::secret(client, out, secret),
         args::Cluster::Remove(remove) => give_up(client, out, remove).await,
         args::Cluster::Leave(leave) => leave::leave(client, out, leave).await,
         args::Cluster::Client(client_of) => operators::issue(client, out, client_of).await,
@@ -75,7 +75,10 @@ async fn enter(client: &Client, out: &Out, verb: &args::ClusterJoin) -> Result<(
     client.named_one("cluster join")?;
     let token = match verb.token.trim() {
         token if token.starts_with(TOKEN_PREFIX) => token.to_owned(),
-        address => introduction::token_from(&client.places, address).await?.to_string(),
+        address => {
+            client.on_this_node("cluster join ADDRESS")?;
+            introduction::token_from(&client.places, address).await?.to_string()
+        }
     };
     let request = JoinRequest { token };
     let joined: Joined = client.call("POST", "/v1/cluster/join", &request).await?;
@@ -123,10 +126,12 @@ pub(super) async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemo
     };
     if verb.no_wait {
         out.say(&format!("{name} is being removed; `pkgctl cluster status` shows how far it is"));
+        say_who_knows_the_secret(client, out, name);
         out.value(&changed);
         return Ok(());
     }
-    match timeout(CHANGE_WITHIN, watch(client, out, &shown, |status| removing(status, name))).await {
+    let asking = client.after_change();
+    match timeout(CHANGE_WITHIN, watch(&asking, out, &shown, |status| removing(status, name))).await {
         Ok(removed) => removed?,
         Err(_) => {
             return Err(Failed::waiting(format!(
@@ -137,8 +142,31 @@ pub(super) async fn give_up(client: &Client, out: &Out, verb: &args::ClusterRemo
         }
     }
     out.say(&format!("{name} is removed; `pkgctl cluster join` brings that machine back as a new node"));
+    say_who_knows_the_secret(client, out, name);
     out.value(&changed);
     Ok(())
+}
+
+/// Who was taken out knows the secret that the nodes share, where they do, and could come in again by it.
+fn say_who_knows_the_secret(client: &Client, out: &Out, name: &NodeName) {
+    // Whether the nodes share one shows on a node alone; one that cannot be read is no matter of this removal.
+    let shared = client.is_on_this_node().then(|| matches!(introduction::read(&client.places), Ok(Some(_))));
+    if shared != Some(false) {
+        out.warn(&who_knows_the_secret(name, shared.is_some()));
+    }
+}
+
+/// This may be said on the very machine that is to be shut out: a new secret is never made there.
+fn who_knows_the_secret(name: &NodeName, is_certain: bool) -> String {
+    let has = if is_certain {
+        format!("{name} still has the secret that the nodes share")
+    } else {
+        format!("if the nodes share a secret, {name} still has it")
+    };
+    format!(
+        "{has}, and whoever has it can become a member: on a node that stays, `pkgctl cluster secret --renew` makes another \
+         one; copy that node's file to every other node that stays, and never to {name}"
+    )
 }
 
 /// Takes a removal back.
@@ -227,7 +255,7 @@ fn waits(status: &Status) -> String {
 
 /// Waits until that node, or the one that answers, votes, and the lease set before it is retired; shows each step.
 pub(super) async fn wait_for_vote_of(client: &Client, out: &Out, node: Option<NodeId>) -> Result<(), Failed> {
-    let shown = Cell::new(String::new());
+    let (client, shown) = (&client.after_change(), Cell::new(String::new()));
     match timeout(CHANGE_WITHIN, watch(client, out, &shown, |status| joining(status, node))).await {
         Ok(voted) => voted,
         Err(_) => Err(Failed::waiting(format!(
@@ -349,4 +377,20 @@ fn rows(cluster: &ClusterStatus) -> Vec<Vec<String>> {
         vec![name, id, address, role.to_owned(), session, watchdog, owns.join(" ")]
     };
     cluster.nodes.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_removed_is_shut_out_by_a_secret_that_is_made_elsewhere() {
+        let name = NodeName::new("n1").unwrap();
+        for is_certain in [true, false] {
+            let said = who_knows_the_secret(&name, is_certain);
+            assert!(said.contains("on a node that stays, `pkgctl cluster secret --renew`"), "{said}");
+            assert!(said.contains("never to n1") && !said.contains("/etc"), "{said}");
+            assert_eq!(said.contains("if the nodes share"), !is_certain);
+        }
+    }
 }

@@ -16,17 +16,27 @@
 
 use std::process::ExitCode;
 
+use crate::net::introduction::SecretError;
+
 /// A verb that did not succeed.
 #[derive(Debug)]
 pub struct Failed {
     code: u8,
     /// What happened, what still holds, what to do next.
     pub message: String,
+    /// The code in an agent's refusal, if one refused it.
+    refused: Option<String>,
+}
+
+impl From<SecretError> for Failed {
+    fn from(error: SecretError) -> Self {
+        Self::usage(error.to_string())
+    }
 }
 
 impl Failed {
     fn new(code: u8, message: String) -> Self {
-        Self { code, message }
+        Self { code, message, refused: None }
     }
 
     /// It came to another outcome.
@@ -42,11 +52,6 @@ impl Failed {
     /// Nobody answers.
     pub fn unreachable(message: String) -> Self {
         Self::new(3, message)
-    }
-
-    /// Whether that was it.
-    pub fn is_unreachable(&self) -> bool {
-        self.code == 3
     }
 
     /// The cluster refused it.
@@ -88,6 +93,34 @@ impl Failed {
     /// A condition does not hold.
     pub fn unmet(message: String) -> Self {
         Self::new(12, message)
+    }
+
+    /// The same with the code in an agent's refusal, if that has one.
+    pub fn with_code(mut self, code: Option<String>) -> Self {
+        self.refused = code;
+        self
+    }
+
+    /// What kind of failure it is, in a word for machines: an agent's own where one refused it.
+    pub fn word(&self) -> &str {
+        match (self.refused.as_deref(), self.code) {
+            (Some(word), _) => word,
+            (_, 2) => "usage",
+            (_, 3) => "unreachable",
+            (_, 4) => "refused",
+            (_, 5) => "under_way",
+            (_, 6) => "unknown_outcome",
+            (_, 7) => "by_hand",
+            (_, 10) => "no_such_key",
+            (_, 11) => "exists",
+            (_, 12) => "unmet",
+            (_, _) => "outcome",
+        }
+    }
+
+    /// Whether an agent refused it with one of these codes.
+    pub fn is_any_of(&self, codes: &[&str]) -> bool {
+        self.refused.as_deref().is_some_and(|code| codes.contains(&code))
     }
 
     /// Whether an agent answered, and refused it.

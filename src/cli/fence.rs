@@ -12,7 +12,10 @@ use super::args;
 use super::client::Client;
 use super::exit::Failed;
 use super::print::{Out, cell};
+use super::standalone;
 use crate::api::types::{Changed, FenceOrder, FenceRequest, FenceSet, FenceTest, FenceView, Progress};
+use crate::bounded;
+use crate::config::FILE_LIMIT;
 use crate::engine::fence::call::{CODE_OFF, CODE_ON, FenceSaid};
 use crate::engine::fence::secret::{MASK, secrets_of};
 use crate::engine::fence::{FenceAction, FenceDevice, Fencing};
@@ -37,7 +40,7 @@ pub async fn fence(client: &Client, out: &Out, verb: &args::Fence) -> Result<(),
         args::Fence::Off(verb) => order(client, out, verb, FenceAction::Off).await,
         args::Fence::Reboot(verb) => order(client, out, verb, FenceAction::Reboot).await,
         args::Fence::On(verb) => on(client, out, &verb.node).await,
-        args::Fence::Confirm(verb) => confirm(client, out, verb.node.as_ref()).await,
+        args::Fence::Confirm(verb) => confirm(client, out, verb).await,
     }
 }
 
@@ -103,7 +106,7 @@ fn read_secrets(path: &Path) -> Result<String, String> {
     if mode & OTHERS != 0 {
         return Err(format!("others than its owner may read or change {shown}; `chmod 600 {shown}`"));
     }
-    fs::read_to_string(path).map_err(|why| format!("{shown} cannot be read: {why}"))
+    bounded::read_text(path, FILE_LIMIT).map_err(|why| format!("{shown} cannot be read: {why}"))
 }
 
 async fn views(client: &Client) -> Result<Vec<FenceView>, Failed> {
@@ -225,7 +228,7 @@ async fn order(client: &Client, out: &Out, verb: &args::FenceEnd, action: FenceA
         return Ok(());
     }
     let within = before.device.map_or(MARGIN, |d| d.timeout.duration() * 2 + d.delay.duration() + MARGIN);
-    match timeout(within, ended(client, node, before.fenced)).await {
+    match timeout(within, ended(&client.after_change(), node, before.fenced)).await {
         Ok(ended) => ended?,
         Err(_elapsed) => {
             return Err(Failed::waiting(format!(
@@ -266,14 +269,18 @@ async fn on(client: &Client, out: &Out, node: &NodeName) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn confirm(client: &Client, out: &Out, node: Option<&NodeName>) -> Result<(), Failed> {
+async fn confirm(client: &Client, out: &Out, verb: &args::FenceConfirm) -> Result<(), Failed> {
+    let node = verb.node.as_ref();
+    standalone::answer_for(client, out, node, &verb.typed).await?;
     let Some(node) = node else {
-        let changed: Changed = client.call("POST", "/v1/raft/unlisted-off", &nothing()).await?;
+        let changed = client.call("POST", "/v1/raft/unlisted-off", &nothing()).await;
+        let changed: Changed = changed.map_err(standalone::not_taken)?;
         out.say("confirmed that no other machine acts for the old cluster; what waited for nothing else goes on");
         out.value(&changed);
         return Ok(());
     };
-    let changed: Changed = client.call("POST", &path(node, "/confirm"), &nothing()).await?;
+    let changed = client.call("POST", &path(node, "/confirm"), &nothing()).await;
+    let changed: Changed = changed.map_err(standalone::not_taken)?;
     out.say(&format!("confirmed that {node} is off; what waited for nothing else goes on"));
     out.value(&changed);
     Ok(())

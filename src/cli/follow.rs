@@ -44,7 +44,7 @@ pub async fn follow(
     package: &PackageName,
     judge: impl Fn(&PackageView) -> Verdict,
 ) -> Result<PackageView, Failed> {
-    let path = format!("/v1/packages/{package}");
+    let (client, path) = (&client.after_change(), format!("/v1/packages/{package}"));
     let first: PackageDetail = client.get(&path).await?;
     match timeout(patience(&first.definition), watch(client, out, &path, judge)).await {
         Ok(outcome) => outcome,

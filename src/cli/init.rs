@@ -2,7 +2,7 @@
 //! `pkgctl delete P` forgets it.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,8 @@ use super::client::Client;
 use super::exit::Failed;
 use super::print::Out;
 use crate::api::types::{Changed, DefineRequest, PackageDetail};
-use crate::package::file::sheet::FILE_MAX_BYTES;
+use crate::bounded;
+use crate::config::FILE_LIMIT;
 use crate::package::{Package, PackageName, diff, parse, restart_needed};
 
 /// Stores a definition, shows a difference, or finds that there is none.
@@ -87,7 +88,7 @@ fn load(client: &Client, verb: &args::Init) -> Result<Package, Failed> {
     Ok(definition)
 }
 
-/// A file's text, if it is a file, and one byte more than the parser takes at most.
+/// A file's text, if it is a file.
 fn read(path: &Path) -> io::Result<String> {
     // Opening a fifo without a writer would wait for one.
     let mut options = OpenOptions::new();
@@ -95,9 +96,7 @@ fn read(path: &Path) -> io::Result<String> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    let mut text = String::new();
-    file.take(FILE_MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
+    bounded::text(bounded::read_open(&file, FILE_LIMIT)?)
 }
 
 fn find(client: &Client, verb: &args::Init) -> Result<PathBuf, Failed> {

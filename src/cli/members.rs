@@ -12,6 +12,7 @@ use super::exit::Failed;
 use super::introduction::{explained, read, resolve};
 use super::print::Out;
 use crate::api::types::{ClusterStatus, IssuedToken, Status};
+use crate::engine::NodeId;
 use crate::net::introduction::{IntroductionError, Invitation, Knock, Newcomer, SharedSecret, invite};
 use crate::package::NodeName;
 
@@ -29,6 +30,10 @@ pub async fn add(client: &Client, out: &Out, verb: &args::RaftAdd) -> Result<(),
         None => found(client, out, verb, &status, &addresses).await,
         Some(cluster) => match cluster.nodes.iter().find(|node| node.name == verb.node) {
             Some(node) => {
+                let given = verb.address.as_ref().map(|_| &addresses[..]);
+                if let Some(why) = elsewhere(&node.name, (node.id, node.address), given) {
+                    return Err(Failed::rejected(why));
+                }
                 out.say(&format!("{} is a member already (node {}, {})", node.name, node.id, node.address));
                 out.value(node);
                 Ok(())
@@ -36,6 +41,16 @@ pub async fn add(client: &Client, out: &Out, verb: &args::RaftAdd) -> Result<(),
             None => admit(client, out, &verb.node, &addresses, cluster).await,
         },
     }
+}
+
+/// Why a member cannot be added again: an address was given, and it answers at another one.
+fn elsewhere(name: &NodeName, (id, address): (NodeId, SocketAddr), given: Option<&[SocketAddr]>) -> Option<String> {
+    let given = given.filter(|given| !given.contains(&address))?.first()?;
+    Some(format!(
+        "{name} is a member already (node {id}), at {address}, not at {given}; nothing was changed. To give it another address: \
+         `pkgctl cluster remove {name}`, write the new `listen` into its agent.toml and restart its agent, then `pkgctl raft add \
+         {name} {given}`. To add another machine, name that"
+    ))
 }
 
 /// In no cluster: under its own name and at its own address this node makes one.
@@ -109,7 +124,13 @@ async fn called(
             }
             match invite(Knock { to: *address, from: None }, secret, &token).await? {
                 Ok(newcomer) => return Ok(newcomer),
-                Err(error @ (IntroductionError::Unreachable { .. } | IntroductionError::NotOurs { .. })) => {
+                Err(
+                    error @ (IntroductionError::Unreachable { .. }
+                    | IntroductionError::NobodyListens { .. }
+                    | IntroductionError::Silent { .. }
+                    | IntroductionError::Busy { .. }
+                    | IntroductionError::NotOurs { .. }),
+                ) => {
                     if call == CALLS {
                         return Err(explained(&error).and(&format!(
                             "is pkgctl running there, in no cluster, and does it have this node's secret ({})? Without the \
@@ -139,4 +160,22 @@ fn by_hand(client: &Client, name: &NodeName) -> Failed {
 fn lines(name: &NodeName) -> String {
     let there = format!("on {name}:");
     format!("  {:<2$}  pkgctl cluster token\n  {}  pkgctl cluster join TOKEN", "here:", there, there.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_is_added_at_another_address_is_refused_with_the_way_to_move_it() {
+        let name = NodeName::new("n4").unwrap();
+        let [is, other]: [SocketAddr; 2] = ["10.9.0.4:7420", "10.9.0.7:7420"].map(|at| at.parse().unwrap());
+        let said = |given: Option<&[SocketAddr]>| elsewhere(&name, (NodeId(9), is), given);
+        assert_eq!(said(None), None);
+        assert_eq!(said(Some(&[other, is])), None, "a host name may have several addresses");
+        let refused = said(Some(&[other])).unwrap();
+        for words in ["at 10.9.0.4:7420, not at 10.9.0.7:7420", "nothing was changed", "`pkgctl cluster remove n4`"] {
+            assert!(refused.contains(words), "{refused}");
+        }
+    }
 }

@@ -27,16 +27,81 @@ mod status;
 mod stop;
 mod switch;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Parser;
 use tokio::time::sleep;
 
-use self::args::{Args, Verb};
+use self::args::{Args, Node, Verb};
 use self::client::Client;
 use self::exit::Failed;
 use self::print::Out;
 use crate::api::types::Status;
+
+/// Reads the command line. What cannot be read is told, in the form that was asked for, and help is printed; the exit code
+/// then.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, ExitCode> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let as_json = wants_json(&words);
+    match Args::try_parse_from(words) {
+        Ok(args) => match of_this_machine(&args) {
+            Ok(()) => Ok(args),
+            Err(failed) => Err(report(&args, &failed)),
+        },
+        Err(error) if as_json && error.use_stderr() => {
+            let failed = unusable(&error);
+            Out::new(true).failed(&failed);
+            Err(failed.code())
+        }
+        Err(error) => error.exit(),
+    }
+}
+
+/// Whether JSON is asked for, on a command line that may not be readable otherwise.
+fn wants_json(words: &[OsString]) -> bool {
+    words.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// A command line that cannot be used, with all that is said to people.
+fn unusable(error: &clap::Error) -> Failed {
+    let text = error.render().to_string();
+    Failed::usage(text.strip_prefix("error: ").unwrap_or(&text).trim_end().to_owned())
+}
+
+/// Refuses to do something on this machine that was meant for another one.
+fn of_this_machine(args: &Args) -> Result<(), Failed> {
+    let verb = match &args.verb {
+        Verb::Agent(_) => "agent",
+        Verb::Serve(_) => "serve",
+        Verb::FirstBoot(_) => "first-boot",
+        Verb::Demo(_) => "demo",
+        Verb::Node(Node::Start) => "node start",
+        Verb::Node(Node::Stop) => "node stop",
+        Verb::Init(_)
+        | Verb::Run(_)
+        | Verb::Stop(_)
+        | Verb::Halt(_)
+        | Verb::Move(_)
+        | Verb::Clear(_)
+        | Verb::Delete(_)
+        | Verb::Status(_)
+        | Verb::Logs(_)
+        | Verb::Cluster(_)
+        | Verb::Raft(_)
+        | Verb::Kv(_)
+        | Verb::Fence(_)
+        | Verb::Node(Node::Leave(_)) => return Ok(()),
+    };
+    if args.endpoint.is_empty() && args.client.is_none() {
+        return Ok(());
+    }
+    Err(Failed::usage(format!(
+        "`pkgctl {verb}` is about the machine that it is typed on, and --endpoint and --client name others: type it there, \
+         without them; nothing was started or changed"
+    )))
+}
 
 /// Prints a table for people.
 pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
@@ -97,5 +162,39 @@ async fn dispatch(args: &Args, out: &Out) -> Result<(), Failed> {
         Verb::Agent(_) | Verb::Demo(_) | Verb::Serve(_) | Verb::FirstBoot(_) => {
             Err(Failed::usage("this verb is not for an agent".to_owned()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_used_is_json_where_that_was_asked_for() {
+        for (line, json) in [("pkgctl --json x", true), ("pkgctl kv set a -- --json", false), ("pkgctl run", false)] {
+            assert_eq!(wants_json(&words(line)), json, "{line}");
+        }
+        let error = Args::try_parse_from(words("pkgctl --json cluster remove")).unwrap_err();
+        let failed = unusable(&error);
+        assert_eq!((failed.number(), failed.word()), (2, "usage"));
+        assert!(failed.message.contains("<NODE>") && !failed.message.contains("error:"), "{}", failed.message);
+        assert!(!failed.message.contains('\x1b'), "{:?}", failed.message);
+    }
+
+    #[test]
+    fn what_is_about_this_machine_is_not_done_here_for_another_one() {
+        let checked = |line: &str| of_this_machine(&Args::try_parse_from(words(line)).unwrap());
+        for verb in ["serve", "node start", "node stop", "agent", "first-boot", "demo"] {
+            assert!(checked(&format!("pkgctl {verb}")).is_ok(), "{verb}");
+            for way in ["--endpoint n2", "--client a/client.toml"] {
+                let refused = checked(&format!("pkgctl {way} {verb}")).unwrap_err();
+                assert!(refused.number() == 2 && refused.message.contains(verb), "{}", refused.message);
+            }
+        }
+        assert!(checked("pkgctl --endpoint n2 node leave").is_ok());
     }
 }

@@ -18,6 +18,9 @@ pub async fn node(client: &Client, out: &Out, verb: &args::Node) -> Result<(), F
         args::Node::Leave(leave) => leave,
         args::Node::Start | args::Node::Stop => return Err(Failed::usage("this verb is not for an agent".to_owned())),
     };
+    if leave.when_stopping {
+        client.on_this_node("node leave --when-stopping")?;
+    }
     if leave.when_stopping && !system_is_stopping() {
         out.say("the system is not going down: packages stay");
         return Ok(());

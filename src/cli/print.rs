@@ -54,7 +54,8 @@ impl Out {
     /// A verb did not succeed.
     pub fn failed(self, failed: &Failed) {
         if self.json {
-            self.value(&serde_json::json!({"ok": false, "exit": failed.number(), "message": failed.message}));
+            let (exit, code, message) = (failed.number(), failed.word(), &failed.message);
+            self.value(&serde_json::json!({"ok": false, "exit": exit, "code": code, "message": message}));
         } else {
             put_aside(&format!("pkgctl: {}", failed.message));
         }

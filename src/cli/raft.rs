@@ -73,8 +73,19 @@ async fn status(client: &Client, out: &Out) -> Result<(), Failed> {
     if !view.by_the_leader {
         out.warn("no leader answers: how far the others are is not known");
     }
+    unfollowed(&view).iter().for_each(|text| out.warn(text));
     out.value(&view);
     Ok(())
+}
+
+/// What is to be said of a leader that has no majority behind it.
+fn unfollowed(view: &RaftView) -> Option<String> {
+    let (leader, profile) = (view.leader.as_ref()?, view.profile?);
+    let ago = view.majority_heard.filter(|ago| ago.duration() > profile.election().1)?;
+    Some(format!(
+        "no majority has answered {leader} for {ago}: nothing is decided here, and beyond a cut network another node may lead by \
+         now; ask there, or see why these are not heard"
+    ))
 }
 
 fn row(member: &RaftMember, view: &RaftView) -> Vec<String> {

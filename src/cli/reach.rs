@@ -13,8 +13,9 @@ use nix::unistd::{AccessFlags, access};
 
 use super::args::Args;
 use super::exit::Failed;
-use crate::config::{PORT_DEFAULT, Places};
-use crate::net::identity::{Credentials, IdentityDir};
+use crate::bounded;
+use crate::config::{FILE_LIMIT, PORT_DEFAULT, Places};
+use crate::net::identity::{Credentials, IdentityDir, PEM_LIMIT};
 use crate::package::Problems;
 use crate::package::file::{Keys, Report, Sheet};
 
@@ -134,7 +135,8 @@ struct ClientFile {
 impl ClientFile {
     fn read(path: &Path) -> Result<Self, Failed> {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|e| Failed::usage(format!("cannot read {name}: {e}")))?;
+        let text =
+            bounded::read_text(path, FILE_LIMIT).map_err(|e| Failed::usage(format!("cannot read {name}: {e}")))?;
         let dir = path.parent().unwrap_or(Path::new("."));
         Self::parse(&name, &text, dir).map_err(|problems| Failed::usage(problems.to_string()))
     }
@@ -171,7 +173,8 @@ impl ClientFile {
 
     fn credentials(&self) -> Result<Credentials, Failed> {
         let read = |path: &Path| {
-            fs::read_to_string(path).map_err(|e| Failed::usage(format!("cannot read {}: {e}", path.display())))
+            let shown = path.display();
+            bounded::read_text(path, PEM_LIMIT).map_err(|e| Failed::usage(format!("cannot read {shown}: {e}")))
         };
         let (key, shown) = (read(&self.key)?, self.key.display());
         let mode = fs::metadata(&self.key).map(|found| (found.permissions().mode(), found.uid()));

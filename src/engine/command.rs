@@ -18,6 +18,9 @@ use crate::package::{Millis, NodeName, Package, PackageName};
 
 /// Unused join tokens kept; expired ones make room.
 pub const JOIN_TOKENS_MAX: usize = 64;
+/// Tokens that are made for whoever proves the shared secret are refused where so many are unused: the rest is for those
+/// that operators make.
+pub const INTRODUCED_TOKENS_MAX: usize = JOIN_TOKENS_MAX / 2;
 /// Members of a lease set at most: every member is asked by every holder, several times a second.
 pub const LEASE_SET_MAX: usize = 15;
 /// Packages of a cluster at most.
@@ -388,6 +391,27 @@ pub enum Reply {
     Rejected(Rejected),
 }
 
+impl Reply {
+    /// What it says unless it is a rejection.
+    ///
+    /// # Errors
+    /// The rejection.
+    pub fn accepted(self) -> Result<Self, Rejected> {
+        match self {
+            Reply::Rejected(rejected) => Err(rejected),
+            accepted @ (Reply::Done
+            | Reply::Already
+            | Reply::Node(_)
+            | Reply::Session(_)
+            | Reply::Incarnation(_)
+            | Reply::Set(_)
+            | Reply::Token(_)
+            | Reply::Revision(_)
+            | Reply::Kv(_)) => Ok(accepted),
+        }
+    }
+}
+
 /// Which precondition did not hold. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
@@ -500,7 +524,7 @@ pub enum Rejected {
         desired: Desired,
     },
     /// The package's ownership is another one than expected.
-    #[error("package '{package}' has token {current}, not {given}: its ownership has moved on")]
+    #[error("{}", token_moved(.package, *.current, *.given))]
     TokenMoved {
         /// The package.
         package: PackageName,
@@ -656,7 +680,31 @@ pub enum Rejected {
         /// The name.
         name: ClientName,
     },
+    /// A change of keys comes under the name of another one.
+    #[error("the name {request} was used for another request; nothing was changed: take a new one")]
+    RequestNameTaken {
+        /// The name.
+        request: kv::RequestId,
+    },
     /// The values themselves are not usable.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl Rejected {
+    /// Whether that is the sentence of a rejected join that another token could mend: what a member's refusal comes as.
+    pub fn is_of_token(sentence: &str) -> bool {
+        [Self::TokenUnknown, Self::TokenExpired].iter().any(|rejected| rejected.to_string() == sentence)
+    }
+}
+
+/// Why a token is not the one that counts. An ownership that has ended is nobody's, though its token was the last.
+fn token_moved(package: &PackageName, current: Token, given: Token) -> String {
+    if current == given {
+        return format!(
+            "nobody owns package '{package}' now (its last token was {current}), so nothing was changed under that token; \
+             whoever owns it next has another one. `pkgctl status {package}` shows why nobody does"
+        );
+    }
+    format!("package '{package}' has token {current}, not {given}: its ownership has moved on; nothing was changed")
 }

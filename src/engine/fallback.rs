@@ -150,17 +150,26 @@ pub enum NotAlone {
     OnlyVoter,
 }
 
+/// Whether a node may go on alone, as far as its own state tells.
+///
+/// # Errors
+/// [`NotAlone`].
+pub fn may_go_alone(state: &State, me: NodeId) -> Result<(&Cluster, &Node), NotAlone> {
+    let old = state.cluster.as_ref().ok_or(NotAlone::NoCluster)?;
+    let node = state.nodes.get(&me).filter(|_| state.raft_voters.contains(&me)).ok_or(NotAlone::NoVoter)?;
+    if state.raft_voters.len() < 2 {
+        return Err(NotAlone::OnlyVoter);
+    }
+    Ok((old, node))
+}
+
 /// The state with which a node goes on alone. Definitions, keys and what operators want are as they were; whatever
 /// entitles anybody to act, vote, promise or come in is gone (rule 18).
 ///
 /// # Errors
 /// [`NotAlone`].
 pub fn go_alone(state: &State, me: NodeId, alone: Alone) -> Result<State, NotAlone> {
-    let old = state.cluster.as_ref().ok_or(NotAlone::NoCluster)?;
-    let node = state.nodes.get(&me).filter(|_| state.raft_voters.contains(&me)).ok_or(NotAlone::NoVoter)?;
-    if state.raft_voters.len() < 2 {
-        return Err(NotAlone::OnlyVoter);
-    }
+    let (old, node) = may_go_alone(state, me)?;
     let begun = LogIndex(state.applied.0 + INDEX_GAP);
     let Alone { cluster, ca_certificate, ca_key, datagram_key, wall, by, fence } = alone;
     let key_id = old.datagram_keys.keys().next_back().map_or(1, |last| last + 1);

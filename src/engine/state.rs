@@ -86,6 +86,11 @@ pub struct State {
 }
 
 impl State {
+    /// Join tokens that are good at that time.
+    pub fn tokens_unexpired(&self, now: WallMillis) -> usize {
+        self.join_tokens.values().filter(|until| **until >= now).count()
+    }
+
     /// A node's name, or its number when it is no member (any more).
     pub fn name_of(&self, node: NodeId) -> String {
         self.member_or_former(node).map_or_else(|| format!("node {node}"), ToString::to_string)

@@ -1,23 +1,21 @@
 //! The node's one tcp port: takes connections in within limits, and leads each to the service it wants.
 //!
 //! Whoever has not proved anything yet gets little: a handshake must be done within [`HANDSHAKE_TIME_MAX`], one address
-//! may have [`HANDSHAKES_PER_SOURCE`] of them under way, and joins without a certificate are few at a time.
+//! may have [`HANDSHAKES_PER_SOURCE`] of them under way, and joins without a certificate are few at a time, in all and of one
+//! address; who comes when there is no place is told to ask again.
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use super::admitted::{not_admitted, still_admitted};
 use super::crowd::{Crowd, Seat};
 use super::http::{self, Caller};
 use super::identity::{Bearer, Subject};
@@ -36,8 +34,10 @@ pub const CONNECTIONS_MAX: usize = 1024;
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Handshakes that one address may have under way.
 pub const HANDSHAKES_PER_SOURCE: usize = 32;
-/// Joins served at once.
-pub const JOINS_MAX: usize = 4;
+/// Joins and introductions served at once.
+pub const JOINS_MAX: usize = 8;
+/// Joins and introductions of one address served at once: a node that is introduced and joins has two for a moment.
+pub const JOINS_PER_SOURCE: usize = 2;
 /// How long a join takes up its place at least; with [`JOINS_MAX`] the bound of joins per second.
 pub const JOIN_TIME_MIN: Duration = Duration::from_secs(1);
 /// Pause after the system refused to accept (no file descriptors left).
@@ -69,8 +69,8 @@ pub enum Standing {
     Removed(Removed),
 }
 
-/// Says whether a bearer of a valid certificate may (still) come in. Asked at every connection and at every request on
-/// it.
+/// Says whether a bearer of a valid certificate may (still) come in. Asked at every connection, at every request on it, and
+/// before every part of an answer that goes on.
 pub type Admits = Arc<dyn Fn(&Subject) -> Standing + Send + Sync>;
 
 /// What lies behind the port.
@@ -114,13 +114,8 @@ impl Listener {
     /// # Errors
     /// [`ListenError`].
     pub fn bind(address: SocketAddr) -> Result<Self, ListenError> {
-        let bind = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            socket.listen(BACKLOG)
-        };
-        bind().map(|tcp| Self { tcp }).map_err(|source| ListenError { address, source })
+        let bound = sockets::listen(address, BACKLOG);
+        bound.map(|tcp| Self { tcp }).map_err(|source| ListenError { address, source })
     }
 
     /// Where it listens.
@@ -135,9 +130,7 @@ impl Listener {
     pub async fn serve<P: PeerService, J: JoinService + Tokens>(self, tls: ServerTls, doors: Doors<P, J>) {
         let (entrance, refusals, removed) =
             (Crowd::new(HANDSHAKES_PER_SOURCE), Refusals::default(), Refusals::default());
-        let introductions = Crowd::new(introduction::PER_SOURCE);
-        let joins = Arc::new(Semaphore::new(JOINS_MAX));
-        let port = Port { tls, doors, entrance, introductions, refusals, removed, joins };
+        let port = Port { tls, doors, entrance, refusals, removed, joins: Places::default() };
         let mut tell = interval(TELL_EVERY);
         tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tell_removed = interval(TELL_REMOVED_EVERY);
@@ -176,12 +169,37 @@ struct Port<P, J> {
     doors: Doors<P, J>,
     /// Handshakes under way, by address.
     entrance: Crowd,
-    /// Introductions under way, by address.
-    introductions: Crowd,
     refusals: Refusals,
     /// Removed nodes that try to come in, which they do for as long as they do not listen.
     removed: Refusals,
-    joins: Arc<Semaphore>,
+    joins: Places,
+}
+
+/// Places for those who have not proved anything yet: few in all, and fewer for one address. Clones count together.
+#[derive(Clone)]
+pub(super) struct Places {
+    crowd: Crowd,
+    all: Arc<Semaphore>,
+}
+
+/// One of them, until it is dropped.
+pub(super) struct Place {
+    _seat: Seat,
+    _of_all: OwnedSemaphorePermit,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { crowd: Crowd::new(JOINS_PER_SOURCE), all: Arc::new(Semaphore::new(JOINS_MAX)) }
+    }
+}
+
+impl Places {
+    /// A place, if there is one for that address.
+    pub(super) fn take(&self, there: IpAddr) -> Option<Place> {
+        let seat = self.crowd.enter(there)?;
+        Some(Place { _seat: seat, _of_all: self.all.clone().try_acquire_owned().ok()? })
+    }
 }
 
 impl<P, J> Clone for Port<P, J> {
@@ -190,7 +208,6 @@ impl<P, J> Clone for Port<P, J> {
             tls: self.tls.clone(),
             doors: self.doors.clone(),
             entrance: self.entrance.clone(),
-            introductions: self.introductions.clone(),
             refusals: self.refusals.clone(),
             removed: self.removed.clone(),
             joins: self.joins.clone(),
@@ -205,9 +222,10 @@ impl<P: PeerService, J: JoinService + Tokens> Port<P, J> {
             (Err(e), _) | (_, Err(e)) => return tracing::debug!(%there, "connection was gone at once: {e}"),
         };
         let accepted = timeout(HANDSHAKE_TIME_MAX, self.tls.accept(stream)).await;
-        drop(pass);
         match accepted {
-            Ok(Ok(Accepted { service, bearer, stream })) => self.lead(service, bearer, stream, here, there).await,
+            Ok(Ok(Accepted { service, bearer, stream })) => {
+                self.lead(service, bearer, stream, here, (there, pass)).await
+            }
             Ok(Err(e)) => self.refusals.add(there, &format!("a connection was refused: {e}")),
             Err(_) => self.refusals.add(there, &format!("no handshake within {HANDSHAKE_TIME_MAX:?}")),
         }
@@ -219,12 +237,14 @@ impl<P: PeerService, J: JoinService + Tokens> Port<P, J> {
         bearer: Option<Bearer>,
         stream: ServerStream,
         here: SocketAddr,
-        there: SocketAddr,
+        (there, pass): (SocketAddr, Seat),
     ) {
         let subject = bearer.map(|bearer| bearer.subject);
+        // Who proved who it is gives up its seat at the entrance here; who did not, has it until it has a place.
+        let pass = subject.is_none().then_some(pass);
         match (service, subject) {
-            (Service::Join, _) => self.join(stream, here, there).await,
-            (Service::Introduction, _) => self.introduce(stream, there).await,
+            (Service::Join, _) => self.join(stream, here, (there, pass)).await,
+            (Service::Introduction, _) => self.introduce(stream, (there, pass)).await,
             (Service::Peer, Some(subject)) => self.peer(stream, subject, there).await,
             (Service::Http, Some(subject)) if (self.doors.admits)(&subject) == Standing::Known => {
                 let router = still_admitted(self.doors.router, self.doors.admits, subject.clone());
@@ -265,10 +285,13 @@ impl<P: PeerService, J: JoinService + Tokens> Port<P, J> {
         }
     }
 
-    async fn join(self, mut stream: ServerStream, here: SocketAddr, there: SocketAddr) {
-        let Ok(place) = self.joins.clone().try_acquire_owned() else {
-            return self.refusals.add(there, &format!("a join was dropped: {JOINS_MAX} are under way"));
+    async fn join(self, mut stream: ServerStream, here: SocketAddr, (there, pass): (SocketAddr, Option<Seat>)) {
+        let Some(place) = self.joins.take(there.ip()) else {
+            self.refusals.add(there, "a join was put off: too many are under way");
+            let _ = join::put_off(&mut stream).await;
+            return;
         };
+        drop(pass);
         // Held a while even when it is short: the bound on how fast secrets can be tried.
         let refusals = self.refusals.clone();
         let work = async move {
@@ -284,45 +307,29 @@ impl<P: PeerService, J: JoinService + Tokens> Port<P, J> {
         drop(place);
     }
 
-    /// Somebody asks for a token by the shared secret. What it tries, it tries one at a time, and slowly.
-    async fn introduce(self, mut stream: ServerStream, there: SocketAddr) {
-        let places = (self.introductions.enter(there.ip()), self.joins.clone().try_acquire_owned());
-        let (Some(_pass), Ok(_place)) = places else {
-            return self.refusals.add(there, "an introduction was dropped: too many are under way");
-        };
+    /// Somebody asks for a token by the shared secret. What it tries, it tries few at a time, and slowly.
+    async fn introduce(self, mut stream: ServerStream, (there, pass): (SocketAddr, Option<Seat>)) {
+        // Without a secret there is nothing to try: it is refused at its first word, and takes nobody's place.
+        let tries = matches!(self.doors.join.secret(), Ok(Some(_)));
+        let place = if tries { self.joins.take(there.ip()) } else { None };
+        if tries && place.is_none() {
+            self.refusals.add(there, "an introduction was put off: too many are under way");
+            let _ = introduction::put_off(&mut stream).await;
+            return;
+        }
+        let _pass = pass.filter(|_| place.is_none());
+        let least = if tries { introduction::TIME_MIN } else { Duration::ZERO };
         let refusals = self.refusals.clone();
         let work = async move {
             let Ok(channel) = introduction::channel(stream.get_ref().1) else { return Ok(None) };
             introduction::serve_asker(&mut stream, channel, there, &*self.doors.join).await
         };
-        let (ended, ()) = tokio::join!(work, sleep(introduction::TIME_MIN));
+        let (ended, ()) = tokio::join!(work, sleep(least));
         match ended {
             Ok(None) => {}
             Ok(Some(why)) => refusals.add(there, &format!("an introduction was refused: {why}")),
             Err(e) => refusals.add(there, &format!("an introduction broke off: {e}")),
         }
+        drop(place);
     }
-}
-
-/// The API as long as its caller is admitted: whoever is removed loses the connections that are open too.
-fn still_admitted(router: axum::Router, admits: Admits, subject: Subject) -> axum::Router {
-    router.layer(middleware::from_fn(move |request: Request, next: Next| {
-        let refused = (admits(&subject) != Standing::Known).then(|| not_admitted(&subject));
-        async move {
-            match refused {
-                None => next.run(request).await,
-                Some(refusal) => refusal,
-            }
-        }
-    }))
-}
-
-/// What a bearer of this cluster's certificate is told whom the replicated state does not know.
-fn not_admitted(subject: &Subject) -> Response {
-    let message = format!(
-        "{subject} is not admitted by this cluster: removed, revoked, or not known on this member yet; nothing was \
-         changed"
-    );
-    let body = serde_json::json!({"code": "not_admitted", "message": message});
-    (StatusCode::FORBIDDEN, axum::Json(body)).into_response()
 }

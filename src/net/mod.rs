@@ -8,13 +8,15 @@
 //! - `frame`: length-prefixed frames. `sockets`: options of our tcp sockets.
 //! - `socket_path`: the name of a Unix socket, and whether a live process has it.
 //! - `peers`: calls between members.
-//! - `listener`: the one tcp port. `http`: plumbing for the API on both sides.
+//! - `listener`: the one tcp port. `admitted`: whether a caller of the API still may. `http`: plumbing for the API on both sides.
 //! - `join`: how a node asks to be let in. `introduction`: how it comes by a token where a secret is shared.
 //! - `datagram`: authenticates and frames what keepers say to each other. No I/O.
+//! - `vacant`: whether the node's ports can be had.
 //! - `refusals`: what is said of strangers, in a bounded way.
 //! - `crowd`: how many connections one address may have.
 //! - `random`: numbers that nobody can guess.
 
+mod admitted;
 mod crowd;
 pub mod datagram;
 pub mod frame;
@@ -24,6 +26,7 @@ pub mod introduction;
 pub mod join;
 pub mod listener;
 pub mod peers;
+pub mod presence;
 pub mod random;
 pub mod refusals;
 pub mod removed;
@@ -31,3 +34,4 @@ pub mod socket_path;
 mod sockets;
 pub mod tls;
 pub mod token;
+pub mod vacant;

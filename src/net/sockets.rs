@@ -1,10 +1,11 @@
-//! Options of our tcp sockets: small writes go out at once, and a connection to a silent node ends within seconds.
+//! Our tcp sockets, and their options: small writes go out at once, and a connection to a silent node ends within seconds.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// How long sent bytes may stay unacknowledged before the kernel ends a connection. Retransmissions back off to many
 /// seconds during a cut; ending the connection lets the next call after the heal start with a fresh one.
@@ -13,7 +14,34 @@ const UNACKED_MAX: Duration = Duration::from_secs(5);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 const PROBES: u32 = 3;
 
-/// Sets them.
+fn of_family(address: SocketAddr) -> io::Result<TcpSocket> {
+    if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+}
+
+/// Listens, also where the port had connections a moment ago: a join's, or an earlier agent's.
+///
+/// # Errors
+/// The system's own.
+pub fn listen(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = of_family(address)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+/// Connects, from that address if one is given.
+///
+/// # Errors
+/// The system's own.
+pub async fn connect(from: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = of_family(to)?;
+    if let Some(from) = from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(to).await
+}
+
+/// Sets the options.
 ///
 /// # Errors
 /// The system's own.

@@ -11,11 +11,11 @@ use openraft::AsyncRuntime;
 use super::consensus::Consensus;
 use super::peers::Peers;
 use super::record::{LogMark, Member, Membership, Vote};
+use super::store::Chosen;
 use super::store::disk::Disk;
 use super::store::identity::{Identity, create_with};
 use super::store::load::OpenError;
 use super::store::snapshot::{Snapshot, SnapshotHead};
-use super::store::{Chosen, Table};
 use crate::engine::State;
 
 /// How far a node's log went. Another one later means that a leader has been there since.
@@ -72,22 +72,11 @@ pub fn create_alone(
     end: LogEnd,
     disk: Arc<dyn Disk>,
 ) -> Result<(), OpenError> {
-    create_alone_on::<Chosen>(dir, identity, state, address, end, disk)
-}
-
-fn create_alone_on<T: Table>(
-    dir: &Path,
-    identity: Identity,
-    state: Arc<State>,
-    address: SocketAddr,
-    end: LogEnd,
-    disk: Arc<dyn Disk>,
-) -> Result<(), OpenError> {
     let term = end.term + 1;
     let mark = LogMark { term, index: state.applied.0 };
     let membership =
         Membership { configs: vec![[identity.node].into()], members: [(identity.node, Member { address })].into() };
     let head = SnapshotHead { last: Some(mark), membership_at: Some(mark), membership };
     let vote = Vote { term, node: identity.node, committed: false };
-    create_with::<T>(dir, identity, disk, Some((Snapshot { head, state }, vote)))
+    create_with::<Chosen>(dir, identity, disk, Some((Snapshot { head, state }, vote)))
 }

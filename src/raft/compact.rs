@@ -202,22 +202,8 @@ mod tests {
         use crate::engine::LogIndex;
         use crate::package::Millis;
         use crate::raft::status::{PeerProgress, Role};
-        let mut status = RaftStatus {
-            node: NodeId(1),
-            role: Role::Leader,
-            term: 1,
-            leader: None,
-            voters: [].into(),
-            learners: [].into(),
-            addresses: BTreeMap::new(),
-            changing: false,
-            last_log: None,
-            committed: None,
-            applied: None,
-            snapshot: None,
-            peers: [(NodeId(2), PeerProgress { matched: None, heard: Some(Millis(5)) })].into(),
-            fatal: None,
-        };
+        let mut status = RaftStatus::empty(NodeId(1), Role::Leader);
+        status.peers.insert(NodeId(2), PeerProgress { matched: None, heard: Some(Millis(5)) });
         let sendings = Sendings::default();
         drop(sendings.begin(NodeId(2), 70));
         assert_eq!(sendings.held(&status), [0; 0], "one that failed holds nothing");

@@ -12,7 +12,7 @@ use super::consensus::Consensus;
 use super::peers::Peers;
 use super::propose::{Committed, ProposeError};
 use super::record::Member;
-use super::status::Role;
+use super::status::{RaftStatus, Role};
 use crate::engine::command::Entry;
 use crate::engine::{LogIndex, NodeId};
 
@@ -56,6 +56,15 @@ pub enum MembersError {
     /// There would be no voter left, or nobody else can lead.
     #[error("no other voter would be left")]
     LastVoter,
+    /// Voters are there, and nobody could take over.
+    #[error(
+        "no other voter takes over now ({nodes}): leadership cannot be handed over, and this node leads on as long as a majority \
+         hears it; nothing was changed. `pkgctl raft status` shows when each was heard last"
+    )]
+    Unheard {
+        /// The other voters, each with when it was heard.
+        nodes: String,
+    },
     /// The target did not take over in time; a new election was brought about.
     #[error("node {to} did not take over; the voters elect anew")]
     NotTaken {
@@ -170,7 +179,7 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         self.inner.raft.runtime_config().heartbeat(false);
         let silent = self.leads_no_more(4 * patience).await;
         self.inner.raft.runtime_config().heartbeat(true);
-        if silent { Err(MembersError::NotTaken { to }) } else { Err(MembersError::LastVoter) }
+        if silent { Err(MembersError::NotTaken { to }) } else { Err(self.unheard(&self.status())) }
     }
 
     /// Hands leadership to the voter that has caught up best.
@@ -182,6 +191,9 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         let others = status.voters.iter().filter(|id| **id != status.node);
         let rank = |id: &&NodeId| status.peers.get(id).map(|peer| (peer.matched, std::cmp::Reverse(peer.heard)));
         let best = others.max_by_key(rank).copied().ok_or(MembersError::LastVoter)?;
+        if all_silent(&status, 2 * self.profile().election().1) {
+            return Err(self.unheard(&status));
+        }
         self.transfer_leader(best).await
     }
 
@@ -205,12 +217,16 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         self.inner.raft.trigger().snapshot().await.map_err(|e| MembersError::Unknown { why: e.to_string() })
     }
 
+    fn unheard(&self, status: &RaftStatus) -> MembersError {
+        MembersError::Unheard { nodes: self.read(|state| others_heard(status, |id| state.name_of(id))) }
+    }
+
     async fn leads_no_more(&self, within: Duration) -> bool {
         let waiting = self.inner.raft.wait(Some(within));
         waiting.metrics(|m| m.state != openraft::ServerState::Leader, "another leader").await.is_ok()
     }
 
-    fn leading(&self) -> Result<super::status::RaftStatus, MembersError> {
+    fn leading(&self) -> Result<RaftStatus, MembersError> {
         let status = self.status();
         match status.role {
             Role::Leader => Ok(status),
@@ -256,5 +272,51 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             )) => Err(MembersError::Unknown { why: e.to_string() }),
             Err(RaftError::Fatal(fatal)) => Err(MembersError::Unknown { why: self.fatal(&fatal) }),
         }
+    }
+}
+
+/// Whether no other voter has been heard for so long. Of a leader that has not asked yet nothing is said.
+fn all_silent(status: &RaftStatus, beyond: Duration) -> bool {
+    let mut others = status.voters.iter().filter(|id| **id != status.node);
+    let heard = |id: &NodeId| status.peers.get(id).and_then(|peer| peer.heard);
+    others.all(|id| heard(id).is_some_and(|ago| ago.duration() > beyond))
+}
+
+/// The other voters with when each was heard, for a sentence.
+fn others_heard(status: &RaftStatus, name: impl Fn(NodeId) -> String) -> String {
+    let others = status.voters.iter().filter(|id| **id != status.node);
+    let each = others.map(|id| match status.peers.get(id).and_then(|peer| peer.heard) {
+        Some(ago) => format!("{} was heard {ago} ago", name(*id)),
+        None => format!("{} was not heard yet", name(*id)),
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::Millis;
+    use crate::raft::status::PeerProgress;
+
+    fn leads(heard: &[Option<u64>]) -> RaftStatus {
+        let peers =
+            (2..).zip(heard).map(|(id, ago)| (NodeId(id), PeerProgress { matched: None, heard: ago.map(Millis) }));
+        let peers: BTreeMap<NodeId, PeerProgress> = peers.collect();
+        let voters = peers.keys().copied().chain([NodeId(1)]).collect();
+        RaftStatus { voters, peers, ..RaftStatus::empty(NodeId(1), Role::Leader) }
+    }
+
+    #[test]
+    fn a_leader_whose_voters_are_silent_names_them_instead_of_saying_that_there_are_none() {
+        let beyond = Duration::from_secs(2);
+        for (heard, silent) in
+            [(&[Some(9000), Some(2001)][..], true), (&[Some(9000), Some(100)], false), (&[Some(9000), None], false)]
+        {
+            assert_eq!(all_silent(&leads(heard), beyond), silent, "{heard:?}");
+        }
+        let nodes = others_heard(&leads(&[Some(9000), None]), |id| format!("n{id}"));
+        assert_eq!(nodes, "n2 was heard 9s ago, n3 was not heard yet");
+        let said = MembersError::Unheard { nodes }.to_string();
+        assert!(said.contains("n2 was heard") && said.contains("nothing was changed"), "{said}");
     }
 }

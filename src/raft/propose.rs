@@ -227,8 +227,9 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
         self.read_at(PeerCall::ReadIndex, within).await
     }
 
-    /// Waits until this node has applied what the leader had when it was asked. The leader's own word is enough: one that
-    /// another has replaced, and that has not heard of it, answers too. Nobody is asked on the leader itself.
+    /// Waits until this node has applied what the leader had when it was asked. The leader's own word is enough as long as a
+    /// majority has answered it within an election timeout: one that was replaced within that time, and has not heard of it,
+    /// answers too. Nobody is asked on the leader itself.
     ///
     /// # Errors
     /// When no leader answers in time, or this node does not catch up.
@@ -279,16 +280,21 @@ impl<Rt: AsyncRuntime, P: Peers> Consensus<Rt, P> {
             }
             Ok(Err(RaftError::APIError(e @ LinearizableReadError::QuorumNotEnough(_)))) => Err(e.to_string()),
             Ok(Err(RaftError::Fatal(fatal))) => Err(self.fatal(&fatal)),
-            Err(_) => Err(format!("the leader, node {}, has no majority behind it", self.node())),
+            Err(_) => Err(self.unfollowed()),
         }
     }
 
-    /// What is applied here, if this node leads as far as it knows, and has applied an entry of its own term: before that
-    /// it may lack what was acknowledged under the leader before it.
+    fn unfollowed(&self) -> String {
+        format!("the leader, node {}, has no majority behind it", self.node())
+    }
+
+    /// What is applied here, if this node leads, a majority has answered it within an election timeout, and it has applied an
+    /// entry of its own term: before that it may lack what was acknowledged under the leader before it.
     pub(super) fn led_index(&self) -> ReadIndexed {
         let status = self.status();
         let last = self.last_applied();
         match last.filter(|last| status.is_leader() && last.term == status.term) {
+            Some(_) if !status.leads_within(self.profile().election().1) => Err(self.unfollowed()),
             Some(last) => Ok(LogIndex(last.index)),
             None if status.is_leader() => Err(format!("node {} has only begun to lead", self.node())),
             None => Err(format!("node {} does not lead", self.node())),

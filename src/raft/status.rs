@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use openraft::async_runtime::{Instant, WatchReceiver};
 use openraft::errors::Fatal;
@@ -68,14 +69,44 @@ pub struct RaftStatus {
     pub snapshot: Option<LogIndex>,
     /// Other members' progress; empty unless it leads.
     pub peers: BTreeMap<NodeId, PeerProgress>,
+    /// How long ago a majority last answered; none unless it leads, and where none has yet.
+    #[serde(default)]
+    pub majority_heard: Option<Millis>,
     /// Why it takes part no more.
     pub fatal: Option<String>,
 }
 
 impl RaftStatus {
+    /// A node that has heard and stored nothing yet.
+    pub fn empty(node: NodeId, role: Role) -> Self {
+        Self {
+            node,
+            role,
+            term: 0,
+            leader: None,
+            voters: BTreeSet::new(),
+            learners: BTreeSet::new(),
+            addresses: BTreeMap::new(),
+            changing: false,
+            last_log: None,
+            committed: None,
+            applied: None,
+            snapshot: None,
+            peers: BTreeMap::new(),
+            majority_heard: None,
+            fatal: None,
+        }
+    }
+
     /// Whether it leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.role == Role::Leader
+    }
+
+    /// Whether it leads and a majority has answered within that time. After an election timeout without one the others may
+    /// have elected somebody else.
+    pub fn leads_within(&self, ago: Duration) -> bool {
+        self.majority_heard.is_some_and(|heard| heard.duration() <= ago)
     }
 }
 
@@ -111,9 +142,22 @@ pub(super) fn status_of<Rt: AsyncRuntime>(metrics: &RaftMetrics<Types<Rt>>, fata
         applied: metrics.last_applied.map(|id| LogIndex(id.index)),
         snapshot: metrics.snapshot.map(|id| LogIndex(id.index)),
         peers: progress(metrics, &addresses, node),
+        majority_heard: majority_heard(metrics).filter(|_| role == Role::Leader),
         addresses,
         fatal,
     }
+}
+
+/// How long ago a majority last answered this leader. One that is the only voter is its own majority.
+fn majority_heard<Rt: AsyncRuntime>(metrics: &RaftMetrics<Types<Rt>>) -> Option<Millis> {
+    if metrics.membership_config.membership().voter_ids().all(|id| id == metrics.id) {
+        return Some(Millis(0));
+    }
+    metrics.last_quorum_acked.map(|at| millis_since(at.elapsed()))
+}
+
+fn millis_since(ago: Duration) -> Millis {
+    Millis(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn progress<Rt: AsyncRuntime>(
@@ -125,10 +169,7 @@ fn progress<Rt: AsyncRuntime>(
     let peer = |id: &NodeId| {
         let matched = replication.get(&id.0).copied().flatten().map(|mark| LogIndex(mark.index));
         let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id.0).copied().flatten());
-        let heard = heard.map(|at| {
-            let ago = at.elapsed().as_millis();
-            Millis(u64::try_from(ago).unwrap_or(u64::MAX))
-        });
+        let heard = heard.map(|at| millis_since(at.elapsed()));
         (*id, PeerProgress { matched, heard })
     };
     addresses.keys().filter(|id| **id != me).map(peer).collect()

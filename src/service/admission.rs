@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use crate::agent::Agent;
 use crate::agent::platform::Platform;
 use crate::api::door::Door;
-use crate::engine::command::NewNode;
+use crate::engine::command::{INTRODUCED_TOKENS_MAX, NewNode};
 use crate::engine::state::Cluster;
-use crate::engine::{Command, NodeId, Reply, State};
+use crate::engine::{Command, NodeId, Reply, State, WallMillis};
+use crate::host::clock::wall_now;
 use crate::net::datagram::Keys;
 use crate::net::identity::Authority;
 use crate::net::introduction::{SharedSecret, Tokens};
@@ -25,6 +26,22 @@ pub(super) struct Admission<P: Platform> {
 }
 
 const NOT_YET: &str = "this member does not know its cluster yet; try again in a moment, or through another member";
+
+/// How long a token is good that is handed to whoever proves the secret, in seconds: it is used at once. Members' clocks may
+/// be off by a part of that.
+const INTRODUCED_VALID_S: u64 = 300;
+
+/// Whether one more token may be made for somebody who proves the secret: operators find places of their own.
+fn room(state: &State, now: WallMillis) -> Result<(), String> {
+    if state.tokens_unexpired(now) < INTRODUCED_TOKENS_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "{INTRODUCED_TOKENS_MAX} join tokens are unused, and no more are made by the secret: ask again when some have been used \
+         or have expired (after {} minutes), or use one that an operator makes, `pkgctl cluster token`",
+        INTRODUCED_VALID_S / 60
+    ))
+}
 
 impl<P: Platform> Admission<P> {
     fn cluster(&self) -> Result<Cluster, String> {
@@ -56,21 +73,12 @@ impl<P: Platform> Tokens for Admission<P> {
     }
 
     async fn token(&self, there: SocketAddr) -> Result<String, String> {
-        let offer = self.agent.new_token().map_err(|e| e.to_string())?;
+        self.agent.read(|state| room(state, wall_now()))?;
+        let offer = self.agent.new_token(INTRODUCED_VALID_S).map_err(|e| e.to_string())?;
         let command = Command::IssueToken { digest: offer.digest, expires: offer.expires };
         let by = format!("the secret, from {}", there.ip());
-        match self.agent.submit(command, by).await.map_err(|e| e.to_string())?.1 {
-            Reply::Rejected(rejected) => Err(rejected.to_string()),
-            Reply::Done
-            | Reply::Already
-            | Reply::Node(_)
-            | Reply::Session(_)
-            | Reply::Incarnation(_)
-            | Reply::Set(_)
-            | Reply::Token(_)
-            | Reply::Revision(_)
-            | Reply::Kv(_) => Ok(offer.token),
-        }
+        let (_, reply) = self.agent.submit(command, by).await.map_err(|e| e.to_string())?;
+        reply.accepted().map(|_| offer.token).map_err(|rejected| rejected.to_string())
     }
 }
 
@@ -116,5 +124,21 @@ impl<P: Platform> JoinService for Admission<P> {
             authority: cluster.ca_certificate,
             members,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_by_the_secret_leave_places_to_operators() {
+        let mut state = State::default();
+        let tokens = |count: usize| (0..count).map(|of| (format!("{of:064x}"), WallMillis(1000))).collect();
+        state.join_tokens = tokens(INTRODUCED_TOKENS_MAX - 1);
+        assert_eq!(room(&state, WallMillis(1000)), Ok(()));
+        state.join_tokens = tokens(INTRODUCED_TOKENS_MAX);
+        assert!(room(&state, WallMillis(1000)).unwrap_err().contains("pkgctl cluster token"));
+        assert_eq!(room(&state, WallMillis(1001)), Ok(()), "what has expired takes no place");
     }
 }

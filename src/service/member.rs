@@ -97,7 +97,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
     tracing::info!(node = %start.name, id = %me, listen = %start.listen, "member of the cluster");
     let outcome = tokio::select! {
         told = until_told(&agent) => told.map(|()| None),
-        record = removal::learned(&agent, &peers_too) => Ok(Some(Order::Leave(record))),
+        record = removal::learned(&agent, &peers_too, &state_dir) => Ok(Some(Order::Leave(record))),
         // Its sender lives in the doorway.
         Some(order) = ordered.recv() => Ok(Some(order)),
     };
@@ -140,7 +140,7 @@ pub(super) async fn live(start: Start, credentials: Arc<Credentials>, doorway: D
 }
 
 /// Where others reach the plain listener: one on every address is reached at the one that the other nodes use.
-fn http_address(given: SocketAddr, listen: SocketAddr) -> SocketAddr {
+pub(super) fn http_address(given: SocketAddr, listen: SocketAddr) -> SocketAddr {
     if given.ip().is_unspecified() { SocketAddr::new(listen.ip(), given.port()) } else { given }
 }
 

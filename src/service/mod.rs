@@ -27,8 +27,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use self::doorway::Doorway;
+use crate::bounded;
 use crate::cli::args;
-use crate::config::{Config, PORT_DEFAULT, Places};
+use crate::config::{Config, FILE_LIMIT, PORT_DEFAULT, Places};
 use crate::host::own_files;
 use crate::host::systemd::Systemd;
 use crate::net::identity::{Credentials, IdentityDir};
@@ -121,7 +122,7 @@ fn prepare(args: &args::Args, verb: &args::Agent) -> Result<Start> {
 
 fn configuration(path: PathBuf, named: bool) -> Result<Config> {
     let shown = path.display().to_string();
-    match std::fs::read_to_string(&path) {
+    match bounded::read_text(&path, FILE_LIMIT) {
         Ok(text) => Config::parse(&shown, &text).map_err(|problems| anyhow::anyhow!("{problems}")),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !named => Ok(Config::default()),
         Err(e) => Err(e).with_context(|| format!("cannot read {shown}")),

@@ -17,19 +17,22 @@ use tokio::time::timeout;
 
 use super::Start;
 use super::doorway::Doorway;
+use super::member::http_address;
 use super::removal::{IDENTITY_DIR, Record};
 use crate::api::failure::Refusal;
 use crate::api::local::Local;
 use crate::api::routes::{Body, describe, no_such_method};
-use crate::api::types::{InitRequest, JoinRequest, Joined, Progress, RemovedNode, Status};
+use crate::api::types::{
+    InitRequest, JoinRequest, Joined, MEMBER_UNREACHABLE, Progress, RemovedNode, Status, TOKEN_REFUSED,
+};
 use crate::engine::command::{Entry, NewNode};
 use crate::engine::state::Cluster;
-use crate::engine::{Command, FOUNDER, LogIndex, NodeId, Reply};
+use crate::engine::{Command, FOUNDER, LogIndex, NodeId, Rejected};
 use crate::host::clock::wall_now;
 use crate::net::identity::{Authority, Credentials, IdentityDir};
 use crate::net::introduction::{Invitation, Invitee, Newcomer, SharedSecret, Waiting};
-use crate::net::join::Joiner;
-use crate::net::random;
+use crate::net::join::{JoinError, Joiner};
+use crate::net::{random, vacant};
 use crate::raft::{self, Consensus, Identity, Options, PeerCall, PeerError, Peers};
 
 /// How long a cluster of one may take to commit its first entry.
@@ -157,6 +160,23 @@ impl Outside {
     }
 }
 
+fn not_joined(error: &JoinError) -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, code_of(error), error.to_string())
+}
+
+/// Says whether another try with the same token may come to more.
+fn code_of(error: &JoinError) -> &'static str {
+    match error {
+        JoinError::Refused(why) if Rejected::is_of_token(why) => TOKEN_REFUSED,
+        JoinError::Member { .. } => MEMBER_UNREACHABLE,
+        JoinError::Refused(_)
+        | JoinError::Busy { .. }
+        | JoinError::Port { .. }
+        | JoinError::BrokeOff { .. }
+        | JoinError::Answer(_) => "not_joined",
+    }
+}
+
 fn internal(error: &anyhow::Error) -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", format!("{error:#}"))
 }
@@ -166,6 +186,12 @@ async fn init(State(outside): State<Outside>, Body(request): Body<InitRequest>) 
     if outside.removed.is_none() && outside.files.load().ok().flatten().is_some() {
         return Err(Refusal::new(StatusCode::CONFLICT, "in_a_cluster", "this node is in a cluster already"));
     }
+    // A store whose node cannot come up would stay, and be in the way of whatever is tried next.
+    let _port = outside.waiting.free().await;
+    let (listen, config) = (outside.start.listen, &outside.start.config);
+    let http = config.http_listen.map(|http| http_address(http, listen));
+    vacant::prove(listen, &config.links, http)
+        .map_err(|taken| Refusal::new(StatusCode::CONFLICT, "port_taken", taken.to_string()))?;
     outside.make_room().map_err(|e| internal(&e))?;
     let cluster = found(&outside, &request).await.map_err(|e| internal(&e))?;
     Ok(Json(Joined { cluster, node: FOUNDER }))
@@ -202,10 +228,8 @@ async fn first_entry(start: &Start, identity: Identity, entry: Entry) -> Result<
     let consensus: Consensus<TokioRuntime, Nobody> = Consensus::start(Options::new(dir), Nobody).await?;
     let founded = consensus.found(start.listen, entry, FOUND_WITHIN).await;
     consensus.shutdown().await;
-    match founded?.reply {
-        Reply::Rejected(rejected) => Err(rejected.into()),
-        _ => Ok(()),
-    }
+    founded?.reply.accepted()?;
+    Ok(())
 }
 
 /// The other members of a cluster of one.
@@ -251,9 +275,8 @@ impl Outside {
             csr: key.request(),
             request: attempt,
         };
-        let refused = |e: crate::net::join::JoinError| Refusal::new(StatusCode::CONFLICT, "not_joined", e.to_string());
         let _port = self.waiting.free().await;
-        let welcome = joiner.join().await.map_err(refused)?;
+        let welcome = joiner.join().await.map_err(|e| not_joined(&e))?;
         let identity = Identity { cluster: welcome.cluster, node: welcome.node, profile: welcome.profile };
         raft::create_store(&start.places.state_dir(), identity).map_err(|e| internal(&e.into()))?;
         let credentials = self.files.store(&welcome.certificate, &welcome.authority);
@@ -286,5 +309,20 @@ impl Invitee for Outside {
         if let Err(e) = self.become_member(credentials).await {
             tracing::error!("{e:#}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_token_is_told_from_a_refused_node() {
+        for void in [Rejected::TokenUnknown, Rejected::TokenExpired] {
+            assert_eq!(code_of(&JoinError::Refused(void.to_string())), TOKEN_REFUSED);
+        }
+        assert_eq!(code_of(&JoinError::Refused(Rejected::NoCluster.to_string())), "not_joined");
+        let gone = JoinError::Member { address: "10.0.0.1:1".parse().unwrap(), why: String::new() };
+        assert_eq!(code_of(&gone), MEMBER_UNREACHABLE);
     }
 }

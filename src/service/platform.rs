@@ -1,6 +1,7 @@
 //! The real world around an agent.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::host::own_files;
 use crate::host::systemd::Systemd;
 use crate::host::users;
 use crate::net::peers::TlsPeers;
-use crate::net::random;
+use crate::net::{presence, random};
 use crate::package::PackageName;
 use crate::resource::{Credentials, Trouble};
 
@@ -68,6 +69,10 @@ impl Platform for HostPlatform {
     async fn run_fence_agent(&self, agent: String, input: String, within: Duration, whole: bool) -> FenceSaid {
         let keep = if whole { Keep::Beginning } else { Keep::End };
         fence_agent::run(&agent, &input, within, keep).await
+    }
+
+    async fn answers(&self, address: SocketAddr) -> bool {
+        presence::answers(address).await
     }
 
     fn turned(&self, status: &str) {

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::agent::Agent;
 use crate::agent::ask::Question;
 use crate::agent::platform::Platform;
+use crate::config::REMOVAL_FILE;
 use crate::engine::{ClusterId, LogIndex, NodeId, WallMillis, codec};
 use crate::host::own_files;
 use crate::net::peers::TlsPeers;
@@ -22,8 +23,6 @@ use crate::raft::store::disk::{RealDisk, sync_directory};
 use crate::raft::store::identity::{IDENTITY_FILE, STORE_DIR, write_file};
 use crate::raft::{PeerCall, Peers};
 
-/// The record's file in the state directory.
-const RECORD_FILE: &str = "removed.json";
 /// The directory of what removed nodes leave behind, in the state directory.
 const ASIDE_DIR: &str = "removed";
 /// The identity's directory in the state directory.
@@ -63,12 +62,15 @@ pub(super) struct Record {
     pub(super) by: String,
     /// When it was said.
     pub(super) since: WallMillis,
+    /// Which of this node's places its store goes to; see [`free_turn`].
+    #[serde(default)]
+    pub(super) turn: u32,
 }
 
 impl Record {
     /// What happened, what still holds, what to do.
     pub(super) fn sentence(&self) -> String {
-        let Self { cluster, name, node, index, how, by, since: _ } = self;
+        let Self { cluster, name, node, index, how, by, since: _, turn: _ } = self;
         let (what, goes_on) = match how {
             How::Removed => (
                 format!("was removed from cluster {name} ({cluster}) at entry {index}, says {by}"),
@@ -88,7 +90,7 @@ impl Record {
 
     /// The record in that state directory, if it is about the identity that is there now, or none is.
     pub(super) fn read(state_dir: &Path) -> Result<Option<Self>> {
-        let path = state_dir.join(RECORD_FILE);
+        let path = state_dir.join(REMOVAL_FILE);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -103,13 +105,13 @@ impl Record {
 
     /// Keeps it, over a loss of power too.
     pub(super) fn keep(&self, state_dir: &Path) -> Result<()> {
-        let path = state_dir.join(RECORD_FILE);
+        let path = state_dir.join(REMOVAL_FILE);
         let text = serde_json::to_string_pretty(self)? + "\n";
         write_file(&path, text.as_bytes(), &RealDisk).with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn aside(&self, state_dir: &Path) -> PathBuf {
-        place_aside(state_dir, self.cluster, self.node)
+        place_aside(state_dir, self.cluster, self.node, self.turn)
     }
 
     /// Moves the store and the identity of the removed node away, `node.json` last, so that what is interrupted goes on.
@@ -129,14 +131,23 @@ impl Record {
 
     /// The node has another life: the record goes where the store went.
     pub(super) fn close(&self, state_dir: &Path) -> Result<()> {
-        move_away(&state_dir.join(RECORD_FILE), &self.aside(state_dir).join(RECORD_FILE))?;
+        move_away(&state_dir.join(REMOVAL_FILE), &self.aside(state_dir).join(REMOVAL_FILE))?;
         sync(state_dir)
     }
 }
 
-/// Where the store and identity of a node are kept once they are no longer its own.
-pub(super) fn place_aside(state_dir: &Path, cluster: ClusterId, node: NodeId) -> PathBuf {
-    state_dir.join(ASIDE_DIR).join(format!("{cluster}-n{node}"))
+/// Where the store and identity of a node are kept once they are no longer its own. From the second turn on the name says
+/// which it is.
+pub(super) fn place_aside(state_dir: &Path, cluster: ClusterId, node: NodeId, turn: u32) -> PathBuf {
+    let again = if turn == 0 { String::new() } else { format!(".{}", turn + 1) };
+    state_dir.join(ASIDE_DIR).join(format!("{cluster}-n{node}{again}"))
+}
+
+/// The first turn whose place is not there yet. There are several when a store that was kept is put back by hand: then the same
+/// node of the same cluster ends more than once. To be chosen once and written down, or an exchange that was interrupted
+/// would not find what it has moved.
+pub(super) fn free_turn(state_dir: &Path, cluster: ClusterId, node: NodeId) -> u32 {
+    (0..u32::MAX).find(|turn| !place_aside(state_dir, cluster, node, *turn).exists()).unwrap_or(u32::MAX)
 }
 
 /// Makes that directory.
@@ -164,7 +175,7 @@ pub(super) fn sync(dir: &Path) -> Result<()> {
 }
 
 /// Waits until this node learns that it was removed: from a member that turns it away, or from the log itself.
-pub(super) async fn learned<P: Platform>(agent: &Agent<P>, peers: &TlsPeers) -> Record {
+pub(super) async fn learned<P: Platform>(agent: &Agent<P>, peers: &TlsPeers, state_dir: &Path) -> Record {
     let (me, identity) = (agent.me, agent.consensus.identity());
     let (removed, by) = tokio::select! {
         told = peers.removed() => told,
@@ -174,8 +185,9 @@ pub(super) async fn learned<P: Platform>(agent: &Agent<P>, peers: &TlsPeers) -> 
         let name = state.cluster.as_ref().map(|cluster| cluster.name.clone()).unwrap_or_default();
         (name, if by == me { "its own log".to_owned() } else { state.name_of(by) })
     });
-    let since = agent.platform.wall();
-    Record { cluster: removed.cluster, name, node: me, index: removed.index, how: How::Removed, by, since }
+    let (cluster, index, since) = (removed.cluster, removed.index, agent.platform.wall());
+    let turn = free_turn(state_dir, cluster, me);
+    Record { cluster, name, node: me, index, how: How::Removed, by, since, turn }
 }
 
 /// Asks one member after the other, so that one of them says it; answers when this node's own log does.
@@ -216,6 +228,7 @@ mod tests {
             how: How::Removed,
             by: "n1".to_owned(),
             since: WallMillis(5),
+            turn: 0,
         }
     }
 
@@ -234,7 +247,7 @@ mod tests {
         assert_eq!(Record::read(dir.path()).unwrap(), Some(record(20)));
         record(9).keep(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()).unwrap(), None, "it is about an earlier life");
-        fs::write(dir.path().join(RECORD_FILE), "{").unwrap();
+        fs::write(dir.path().join(REMOVAL_FILE), "{").unwrap();
         assert!(format!("{:#}", Record::read(dir.path()).unwrap_err()).contains("move it away"));
     }
 
@@ -260,7 +273,30 @@ mod tests {
         a_node(dir.path(), 95);
         record(20).close(dir.path()).unwrap();
         assert_eq!(Record::read(dir.path()).unwrap(), None);
-        assert!(aside.join(RECORD_FILE).exists());
+        assert!(aside.join(REMOVAL_FILE).exists());
         assert_eq!(fs::read_to_string(dir.path().join(IDENTITY_DIR).join("node.key")).unwrap(), "key of 95");
+    }
+
+    #[test]
+    fn a_kept_store_that_was_put_back_by_hand_and_is_removed_again_is_kept_beside_the_first_one() {
+        let dir = tempfile::tempdir().unwrap();
+        for turn in 0..3 {
+            a_node(dir.path(), 20);
+            assert_eq!(free_turn(dir.path(), ClusterId(7), NodeId(20)), turn);
+            let again = Record { turn, ..record(20) };
+            again.keep(dir.path()).unwrap();
+            let aside = again.set_aside(dir.path()).unwrap();
+            assert!(!dir.path().join(IDENTITY_FILE).exists() && !dir.path().join(STORE_DIR).exists());
+            assert!(aside.join(IDENTITY_FILE).exists() && aside.join(STORE_DIR).exists(), "{}", aside.display());
+            again.close(dir.path()).unwrap();
+            assert!(aside.join(REMOVAL_FILE).exists() && !dir.path().join(REMOVAL_FILE).exists());
+        }
+    }
+
+    #[test]
+    fn a_record_of_before_there_were_turns_is_about_the_first() {
+        let mut text = serde_json::to_value(record(20)).unwrap();
+        text.as_object_mut().unwrap().remove("turn").unwrap();
+        assert_eq!(serde_json::from_value::<Record>(text).unwrap(), record(20));
     }
 }

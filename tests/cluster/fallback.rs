@@ -91,14 +91,20 @@ fn a_node_of_a_minority_goes_on_alone_once_the_others_are_off_and_comes_back_wit
 
     // Once the others are off, and an operator has said so of each and of whoever else there is, it runs here.
     off(&bench);
-    for words in [&["fence", "confirm", "n2"][..], &["fence", "confirm", "n3"]] {
-        bench.ctl("n1", words);
+    let (code, said) = bench.try_ctl("n1", &["fence", "confirm", "n2"]);
+    assert!(code == 2 && said.contains("--yes-i-know n2") && said.contains("two nodes then write"), "{code}: {said}");
+    let (code, said) = bench.try_ctl("n1", &["fence", "confirm", "n2", "--yes-i-know", "n3"]);
+    assert!(code == 4 && said.contains("called 'n2', not 'n3'"), "{code}: {said}");
+    for node in ["n2", "n3"] {
+        bench.ctl("n1", &["fence", "confirm", node, "--yes-i-know", node]);
         assert_eq!(state_of(&bench, "n1"), "awaiting");
     }
     let shown = bench.ctl("n1", &["cluster", "status"]);
     assert!(shown.contains("root has confirmed that n3 is off") && shown.contains("others"), "{shown}");
+    let (code, said) = bench.try_ctl("n1", &["fence", "confirm", "--unlisted"]);
+    assert!(code == 2 && said.contains("--yes-i-know test") && said.contains("beside n2, n3"), "{code}: {said}");
     let at = Moment::now();
-    bench.ctl("n1", &["fence", "confirm", "--unlisted"]);
+    bench.ctl("n1", &["fence", "confirm", "--unlisted", "--yes-i-know", "test"]);
     bench.answered_by(&watch, at, "n1");
     assert!(bench.ctl("n1", &["status"]).contains("stay off or have left it"));
 
@@ -160,12 +166,12 @@ fn a_member_of_the_old_cluster_joins_the_one_that_went_on_once_it_has_left_that(
     let token = bench.join_token();
     let (code, said) = join(&token);
     assert!(code == 4 && said.contains("pkgctl fence confirm n2"), "{code}: {said}");
-    bench.ctl("n1", &["fence", "confirm", "n2"]);
+    bench.ctl("n1", &["fence", "confirm", "n2", "--yes-i-know", "n2"]);
     let (code, said) = join(&token);
     assert_eq!(code, 0, "{said}");
     let (code, said) = bench.try_ctl("n1", &["raft", "whole", "--yes-i-know", "test"]);
     assert!(code == 4 && said.contains("--unlisted"), "{code}: {said}");
-    bench.ctl("n1", &["fence", "confirm", "--unlisted"]);
+    bench.ctl("n1", &["fence", "confirm", "--unlisted", "--yes-i-know", "test"]);
     bench.until("it runs", || state_of(&bench, "n2") == "running");
     bench.ctl("n1", &["raft", "whole", "--yes-i-know", "test"]);
     assert!(told(&bench, "n2", &["status"])["cluster"]["fallback"].is_null());

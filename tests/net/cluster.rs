@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pkgctl::engine::{ClusterId, LogIndex, NodeId};
+use pkgctl::engine::{ClusterId, LogIndex, NodeId, codec};
+use pkgctl::net::frame;
 use pkgctl::net::http::Caller;
 use pkgctl::net::identity::{Authority, ClientName, Credentials, PrivateKey, Subject};
 use pkgctl::net::introduction::{SharedSecret, Tokens};
@@ -16,6 +17,7 @@ use pkgctl::net::removed::Removed;
 use pkgctl::net::tls::ServerTls;
 use pkgctl::package::NodeName;
 use pkgctl::raft::peers::{PeerCall, PeerService};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
@@ -149,6 +151,16 @@ impl Tokens for NoJoin {
     }
 }
 
+/// Asks a member to be let in; its answer, as it came.
+pub async fn ask_to_join(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
+    let ask = serde_json::json!({"ask": {
+        "version": 1, "secret": "", "name": "n3", "address": "127.0.0.1:7447", "csr": "", "request": 1, "proof": 1,
+    }});
+    frame::write(stream, 0, &codec::encode(&ask)).await.unwrap();
+    let (_, answer) = frame::read(stream, 1 << 16).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// A served port; dropping it ends it.
 pub struct Served {
     pub address: SocketAddr,
@@ -167,6 +179,16 @@ impl Served {
     }
 
     pub fn with<J: JoinService + Tokens>(credentials: Arc<Credentials>, at: &str, join: Arc<J>) -> Self {
+        Self::serving(credentials, at, join, router())
+    }
+
+    /// With other routes than `/who`.
+    pub fn serving<J: JoinService + Tokens>(
+        credentials: Arc<Credentials>,
+        at: &str,
+        join: Arc<J>,
+        router: axum::Router,
+    ) -> Self {
         let (echo, asked) = (Echo::new(), Arc::new(AtomicUsize::new(0)));
         let (counter, removed) = (asked.clone(), Arc::new(AtomicU64::new(0)));
         let (gone, asker) = (removed.clone(), credentials.bearer().cluster);
@@ -181,11 +203,16 @@ impl Served {
                 Subject::Node(_) | Subject::Client(_) => Standing::Unknown,
             }
         });
-        let doors = Doors { admits, peers: echo.clone(), join, router: router() };
+        let doors = Doors { admits, peers: echo.clone(), join, router };
         let listener = Listener::bind(at.parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let tls = ServerTls::new(&credentials).unwrap();
         Self { address, echo, asked, removed, task: tokio::spawn(listener.serve(tls, doors)) }
+    }
+
+    /// How often it was asked whether somebody may (still) come in.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// How many connections asked whether they may come in.

@@ -12,9 +12,9 @@ use pkgctl::net::tls::{Expect, Service};
 use rustls::version::TLS13;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
-use super::cluster::{CLUSTER, Cluster, Served, raw, router};
+use super::cluster::{CLUSTER, Cluster, NoJoin, Served, raw, router};
 
 struct Local {
     endpoint: Endpoint,
@@ -76,7 +76,7 @@ async fn without_an_agent_the_error_says_what_to_look_at() {
     let path = dir.path().join("api.sock");
     let missing = Endpoint::Unix(path.clone()).request("GET", "/who", None).await.unwrap_err();
     assert!(matches!(missing, HttpError::Unreachable { .. }));
-    assert!(missing.to_string().contains("systemctl status pkgctl-agent"), "{missing}");
+    assert!(missing.to_string().contains("cannot reach the agent at"), "{missing}");
     assert!(missing.to_string().contains(&path.display().to_string()), "{missing}");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let dead = Endpoint::Unix(path).request("GET", "/who", None).await.unwrap_err();
@@ -158,6 +158,57 @@ async fn over_tls_a_node_that_is_removed_loses_the_connection_that_it_has() {
         let mut rest = [0; 4096];
         let _ = stream.read(&mut rest).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn over_tls_whoever_is_admitted_no_more_hears_nothing_of_answers_under_way() {
+    let cluster = Cluster::new();
+    let (say, said) = mpsc::channel::<Bytes>(8);
+    let (said, gate) = (Arc::new(Mutex::new(Some(said))), Arc::new(Semaphore::new(0)));
+    let stream = move || async move {
+        let said = said.lock().await.take().expect("asked once");
+        let stream = futures::stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
+        Body::from_stream(stream.map(Ok::<_, std::convert::Infallible>))
+    };
+    let opened = gate.clone();
+    let wait = move || async move {
+        let _passed = opened.acquire().await.unwrap();
+        "waited"
+    };
+    let router = axum::Router::new().route("/events", get(stream)).route("/wait", get(wait.clone()).post(wait));
+    let served = Served::serving(cluster.node(2), "127.0.0.1:0", Arc::new(NoJoin::default()), router);
+    let endpoint = |id| {
+        let credentials = cluster.node(id);
+        Endpoint::Tls { address: served.address, expect: Expect::Member(CLUSTER), credentials }
+    };
+    let (gone, stays) = (endpoint(1), endpoint(3));
+    let (status, mut lines) = gone.lines(&Call::new(Method::GET, "/events")).await.unwrap();
+    say.send(Bytes::from_static(b"before\n")).await.unwrap();
+    assert_eq!((status, lines.next().await.unwrap().as_deref()), (200, Some("before")));
+
+    let asked = served.asked();
+    let revoked = async {
+        // Three connections, and a request on each, were let in.
+        while served.asked() < asked + 6 {
+            tokio::task::yield_now().await;
+        }
+        served.removed.store(1, std::sync::atomic::Ordering::SeqCst);
+        gate.add_permits(3);
+        say.send(Bytes::from_static(b"after\n")).await.unwrap();
+        let ended = lines.next().await;
+        assert!(ended.is_err(), "{ended:?}");
+    };
+    let (question, change, other, ()) = tokio::join!(
+        gone.request("GET", "/wait", None),
+        gone.request("POST", "/wait", None),
+        stays.request("GET", "/wait", None),
+        revoked
+    );
+    let (question, change, other) = (question.unwrap(), change.unwrap(), other.unwrap());
+    let said = String::from_utf8(question.body).unwrap();
+    assert!(question.status == 403 && said.contains("node 1 is not admitted"), "{said}");
+    assert_eq!((change.status, change.body.as_slice()), (200, &b"waited"[..]), "it was carried out before");
+    assert_eq!((other.status, other.body.as_slice()), (200, &b"waited"[..]));
 }
 
 #[tokio::test]

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use pkgctl::engine::codec;
 use pkgctl::net::frame;
 use pkgctl::net::introduction::{
-    IntroductionError, Knock, PER_SOURCE, Purpose, SharedSecret, ToCaller, ToListener, VERSION, ask_for_token,
+    IntroductionError, Knock, Purpose, SharedSecret, ToCaller, ToListener, VERSION, ask_for_token,
 };
+use pkgctl::net::listener::{JOINS_MAX, JOINS_PER_SOURCE};
 use pkgctl::net::tls::{self, ClientStream, Service};
+use rustls::version::TLS13;
 use tokio::net::TcpSocket;
 
-use super::cluster::{Cluster, NoJoin, Served};
+use super::cluster::{Cluster, NoJoin, Served, ask_to_join, raw};
 
 fn secret(byte: u8) -> SharedSecret {
     SharedSecret::of([byte; 32])
@@ -26,16 +28,22 @@ fn from(last: u8, to: SocketAddr) -> Knock {
     Knock { to, from: Some(IpAddr::from([127, 0, 0, last])) }
 }
 
-/// Says hello, hears the challenge, and then nothing: its place is taken for as long as a word may take.
-async fn stalls(last: u8, to: SocketAddr) -> ClientStream {
+/// Says hello, and what it is answered.
+async fn hello(last: u8, to: SocketAddr) -> (ClientStream, ToCaller) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
     let config = tls::introduction_client().unwrap();
     let mut stream = tls::connect(&config, Service::Introduction, socket.connect(to).await.unwrap()).await.unwrap();
     let hello = ToListener::Hello { version: VERSION, purpose: Purpose::Join, nonce: [1; 32] };
     frame::write(&mut stream, 0, &codec::encode(&hello)).await.unwrap();
-    let (_, challenge) = frame::read(&mut stream, 1000).await.unwrap();
-    assert!(matches!(codec::decode(&challenge), Ok(ToCaller::Challenge { .. })));
+    let (_, answer) = frame::read(&mut stream, 1000).await.unwrap();
+    (stream, codec::decode(&answer).unwrap())
+}
+
+/// Hears the challenge, and then says nothing: its place is taken for as long as a word may take.
+async fn stalls(last: u8, to: SocketAddr) -> ClientStream {
+    let (stream, answer) = hello(last, to).await;
+    assert!(matches!(answer, ToCaller::Challenge { .. }), "{answer:?}");
     stream
 }
 
@@ -43,15 +51,45 @@ async fn stalls(last: u8, to: SocketAddr) -> ClientStream {
 async fn one_address_has_few_places_and_takes_nobody_elses() {
     let served = member(Some(secret(9)));
     let mut stalled = Vec::new();
-    for _ in 0..PER_SOURCE {
+    for _ in 0..JOINS_PER_SOURCE {
         stalled.push(stalls(9, served.address).await);
     }
-    let dropped = ask_for_token(from(9, served.address), &secret(9)).await.unwrap_err();
-    assert!(matches!(dropped, IntroductionError::BrokeOff { .. }), "{dropped}");
+    let (_stream, answer) = hello(9, served.address).await;
+    assert!(matches!(answer, ToCaller::Busy {}), "{answer:?}");
     ask_for_token(from(8, served.address), &secret(9)).await.expect("another address is served meanwhile");
+    // Who is put off asks again, and comes in when there is a place.
+    ask_for_token(from(9, served.address), &secret(9)).await.expect("it is served in its turn");
     drop(stalled);
     let refused = ask_for_token(from(7, served.address), &secret(8)).await.unwrap_err();
     assert!(refused.to_string().contains("do not have the same secret"), "{refused}");
+}
+
+#[tokio::test]
+async fn many_at_once_from_one_address_all_come_to_their_turn() {
+    let served = member(Some(secret(9)));
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..3 * JOINS_PER_SOURCE {
+        asking.spawn(async move { ask_for_token(from(9, served.address), &secret(9)).await.map(drop) });
+    }
+    for outcome in asking.join_all().await {
+        outcome.expect("it has a token");
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_no_secret_introductions_take_no_places() {
+    let served = member(None);
+    let mut held = Vec::new();
+    for last in 10..10 + u8::try_from(JOINS_MAX).unwrap() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+        let config = tls::introduction_client().unwrap();
+        let stream = socket.connect(served.address).await.unwrap();
+        held.push(tls::connect(&config, Service::Introduction, stream).await.unwrap());
+    }
+    // They say nothing. A join is looked at all the same.
+    let mut join = raw::connect(served.address, &[Service::Join.alpn()], None, &TLS13).await.unwrap();
+    assert!(ask_to_join(&mut join).await.contains("nobody joins here"));
 }
 
 #[tokio::test]
@@ -73,5 +111,5 @@ async fn a_port_that_is_none_of_pkgctl_is_told_from_a_silent_one() {
     assert!(matches!(refused, IntroductionError::NotOurs { .. }), "{refused}");
     speaking.await.unwrap();
     let gone = ask_for_token(from(1, address), &secret(9)).await.unwrap_err();
-    assert!(matches!(gone, IntroductionError::Unreachable { .. }), "{gone}");
+    assert!(matches!(gone, IntroductionError::NobodyListens { .. }), "{gone}");
 }

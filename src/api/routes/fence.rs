@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use futures::future::join_all;
 
 use super::body::{Body, By, Called};
+use super::off;
 use super::packages::change;
 use crate::api::door::Door;
 use crate::api::failure::Refusal;
@@ -128,8 +129,12 @@ pub async fn order<D: Door>(
 
 /// `POST /v1/fences/N/confirm`: the operator answers for the node being off.
 pub async fn confirm<D: Door>(State(door): State<D>, Called(given): Called, by: By) -> Answer<Changed> {
-    let (node, _) = named(&door, &given)?;
-    change(&door, Command::ConfirmFence { node }, by).await
+    let (node, id) = named(&door, &given)?;
+    off::check(&door, id).await?;
+    let who = by.0.clone();
+    let changed = change(&door, Command::ConfirmFence { node: node.clone() }, by).await?;
+    tracing::warn!("{who} answers for {node} being off");
+    Ok(changed)
 }
 
 fn named<D: Door>(door: &D, given: &str) -> Result<(NodeName, NodeId), Refusal> {

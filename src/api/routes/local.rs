@@ -11,6 +11,7 @@ use axum::{Json, Router};
 
 use super::body::{Body, By, Root};
 use super::kv::saved;
+use super::off;
 use super::packages::change;
 use crate::api::door::{Door, DoorError};
 use crate::api::failure::Refusal;
@@ -86,10 +87,13 @@ async fn leave<L: LocalDoor>(
 
 /// `POST /v1/raft/unlisted-off`: an operator answers for nobody else acting under the old cluster.
 pub async fn confirm_unlisted<D: Door>(State(door): State<D>, Root(by): Root) -> Result<Json<Changed>, Refusal> {
-    change(&door, Command::ConfirmUnlisted, By(by)).await
+    let changed = change(&door, Command::ConfirmUnlisted, By(by.clone())).await?;
+    tracing::warn!("{by} answers for no machine acting for the old cluster beyond those listed");
+    Ok(changed)
 }
 
 /// `POST /v1/raft/whole`: an operator answers for the old cluster never coming back.
 pub async fn say_whole<D: Door>(State(door): State<D>, Root(by): Root) -> Result<Json<Changed>, Refusal> {
+    off::check_formers(&door).await?;
     change(&door, Command::SayWhole, By(by)).await
 }

@@ -8,6 +8,7 @@ mod fence;
 mod kv;
 mod local;
 mod log;
+mod off;
 mod packages;
 mod plain;
 mod raft;

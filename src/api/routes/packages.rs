@@ -17,7 +17,7 @@ use crate::engine::command::StopScope;
 use crate::engine::placement::{Placement, place};
 use crate::engine::state::{PackageEntry, State as ClusterState};
 use crate::engine::view::package_view;
-use crate::engine::{Command, LogIndex, NodeId, Rejected, Reply, SessionId};
+use crate::engine::{Command, LogIndex, NodeId, Rejected, SessionId};
 use crate::package::{NodeName, PackageName};
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -25,18 +25,7 @@ type Answer<T> = Result<Json<T>, Refusal>;
 /// Submits a command; a rejection becomes a refusal.
 pub(super) async fn change<D: Door>(door: &D, command: Command, by: By) -> Answer<Changed> {
     let (index, reply) = door.submit(command, by.0).await?;
-    match reply {
-        Reply::Rejected(rejected) => Err(rejected.into()),
-        Reply::Done
-        | Reply::Already
-        | Reply::Node(_)
-        | Reply::Session(_)
-        | Reply::Incarnation(_)
-        | Reply::Set(_)
-        | Reply::Token(_)
-        | Reply::Revision(_)
-        | Reply::Kv(_) => Ok(Json(Changed { index, reply })),
-    }
+    Ok(Json(Changed { index, reply: reply.accepted()? }))
 }
 
 /// `PUT /v1/packages/P`.

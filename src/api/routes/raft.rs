@@ -75,6 +75,7 @@ fn view(state: &ClusterState, here: &RaftStatus, leader: Option<&RaftStatus>) ->
         committed: here.committed,
         applied: here.applied,
         snapshot: here.snapshot,
+        majority_heard: leader.and_then(|leader| leader.majority_heard),
         by_the_leader: leader.is_some(),
         members: members.collect(),
     }

@@ -251,28 +251,9 @@ mod tests {
         over: bool,
     }
 
-    fn raft() -> RaftStatus {
-        RaftStatus {
-            node: NodeId(1),
-            role: Role::Follower,
-            term: 1,
-            leader: None,
-            voters: Default::default(),
-            learners: Default::default(),
-            addresses: Default::default(),
-            changing: false,
-            last_log: None,
-            committed: None,
-            applied: None,
-            snapshot: None,
-            peers: Default::default(),
-            fatal: None,
-        }
-    }
-
     fn warned(lease: LeaseView) -> bool {
         let local = Local { lease, ..Local::default() };
-        let all = warnings(&ClusterState::default(), &raft(), &local);
+        let all = warnings(&ClusterState::default(), &RaftStatus::empty(NodeId(1), Role::Follower), &local);
         all.iter().any(|text| text.contains("clocks differ in rate by 5.0 %"))
     }
 

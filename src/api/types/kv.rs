@@ -12,8 +12,11 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::engine::kv::{Change, Changed, Compare, Condition, Guard, Item, Kept, Key, Range, RequestId};
-use crate::engine::kv::{Outcome, Test, Txn, Unmet, Value};
+use crate::engine::kv::{Outcome, TXN_MAX_BYTES, Test, Txn, Unmet, Value};
 use crate::engine::{ClusterId, LogIndex};
+
+/// Longest transaction as JSON, in bytes: any value is at most six times as long there.
+pub const TXN_TEXT_MAX_BYTES: usize = 8 * TXN_MAX_BYTES;
 
 /// A value within a JSON object: a field `value` or `base64`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -35,6 +35,8 @@ pub struct RaftView {
     pub applied: Option<LogIndex>,
     /// Last entry in its newest snapshot.
     pub snapshot: Option<LogIndex>,
+    /// How long ago a majority last answered the leader; none where no leader answers.
+    pub majority_heard: Option<Millis>,
     /// Whether the members' progress is the leader's word; without a leader nobody knows it.
     pub by_the_leader: bool,
     /// Every member of Raft.
@@ -153,6 +155,9 @@ pub struct LeavePlan {
     pub refused: Option<String>,
     /// The last entry of its log, of which it may not know whether it is committed.
     pub upto: LogIndex,
+    /// Where its own log begins, if it went on alone: what was written later is not known to the old cluster.
+    #[serde(default)]
+    pub alone_after: Option<LogIndex>,
     /// Every definition that it knows.
     pub packages: Vec<Package>,
 }

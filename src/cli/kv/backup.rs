@@ -3,15 +3,20 @@
 //! The end names the number of keys and the SHA-256 of every line before it, so that a file that was cut, or that
 //! somebody edited by hand, is noticed before anything is changed.
 
+use std::io::BufRead;
+
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 use crate::api::types::kv::KvItem;
-use crate::engine::kv::{Key, Range, VALUE_MAX_BYTES, Value};
+use crate::bounded::{self, Limit, in_units};
+use crate::engine::kv::{ITEM_COST_BYTES, KEY_MAX_BYTES, Key, Range, TREE_MAX_BYTES, VALUE_MAX_BYTES, Value};
 use crate::engine::{ClusterId, LogIndex};
 
 const FORMAT: &str = "pkgctl-kv";
 const VERSION: u32 = 1;
+/// A line: any byte is at most six as JSON, and beside key and value there are names and numbers.
+const LINE_LIMIT: Limit = Limit { of: "the line", bytes: 6 * (KEY_MAX_BYTES + VALUE_MAX_BYTES) + (1 << 10) };
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,12 +31,15 @@ pub struct Head {
     pub revision: LogIndex,
     /// How many there are.
     pub keys: u64,
+    /// Where the log of a node that went on alone begins: what has a greater revision the old cluster never had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone_after: Option<LogIndex>,
 }
 
 impl Head {
     /// The head of this version's files.
     pub fn new(cluster: ClusterId, dir: String, revision: LogIndex, keys: u64) -> Self {
-        Self { format: FORMAT.to_owned(), version: VERSION, cluster, dir, revision, keys }
+        Self { format: FORMAT.to_owned(), version: VERSION, cluster, dir, revision, keys, alone_after: None }
     }
 }
 
@@ -87,44 +95,72 @@ fn hex(sum: Context) -> String {
 pub struct Backup {
     /// Its first line.
     pub head: Head,
-    /// Keys with their values, in their order.
-    pub items: Vec<(Key, Value)>,
+    /// Keys with their values and the revisions of those, in the order of the keys.
+    pub items: Vec<(Key, Filed)>,
 }
 
-/// Checks a whole file.
+/// What a file has of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filed {
+    /// Its value.
+    pub value: Value,
+    /// The entry that wrote it, in the cluster that was saved.
+    pub revision: LogIndex,
+}
+
+/// Checks a whole file, line by line; what is kept of it is no more than a tree takes.
 ///
 /// # Errors
 /// The line and what is wrong with it.
-pub fn read(bytes: &[u8]) -> Result<Backup, String> {
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
+pub fn read(from: impl BufRead) -> Result<Backup, String> {
+    read_within(from, TREE_MAX_BYTES)
+}
+
+/// The same with another size of the tree, in bytes.
+fn read_within(mut from: impl BufRead, tree_max_bytes: u64) -> Result<Backup, String> {
+    let mut at = 0;
+    let mut next = || {
+        at += 1;
+        bounded::line(&mut from, LINE_LIMIT)
+            .map(|line| line.map(|line| (at, line)))
+            .map_err(|e| format!("line {at}: {e}"))
+    };
     let mut sum = Context::new(&SHA256);
-    let first = lines.next().map(|(_, line)| line).unwrap_or_default();
-    let head: Head = serde_json::from_slice(first).map_err(|e| format!("line 1 is not the head of a backup: {e}"))?;
+    let first = next()?.map(|(_, line)| line).unwrap_or_default();
+    let head: Head = serde_json::from_slice(&first).map_err(|e| format!("line 1 is not the head of a backup: {e}"))?;
     if head.format != FORMAT || head.version != VERSION {
         let (format, version) = (&head.format, head.version);
         return Err(format!("line 1 names format {format} {version}; this pkgctl reads {FORMAT} {VERSION}"));
     }
     let range = head.range()?;
-    sum.update(first);
-    let mut items: Vec<(Key, Value)> = Vec::new();
-    for (at, line) in lines.by_ref() {
-        let bad = |why: String| format!("line {}: {why}", at + 1);
-        if let Ok(end) = serde_json::from_slice::<End>(line) {
+    sum.update(&first);
+    let mut bytes = 0;
+    let mut items: Vec<(Key, Filed)> = Vec::new();
+    while let Some((at, line)) = next()? {
+        let bad = |why: String| format!("line {at}: {why}");
+        if let Ok(end) = serde_json::from_slice::<End>(&line) {
             finish(&head, &items, &end, &hex(sum)).map_err(bad)?;
-            return match lines.next() {
+            return match next()? {
                 None => Ok(Backup { head, items }),
                 Some(_) => Err(bad("the end is followed by something".to_owned())),
             };
         }
-        let (key, value) = item(line).map_err(bad)?;
+        let (key, filed) = item(&line).map_err(bad)?;
         if !range.contains(&key) {
             return Err(bad(format!("'{key}' is not below '{}', which the head names", head.dir)));
         }
         if items.last().is_some_and(|(before, _)| *before >= key) {
             return Err(bad(format!("'{key}' does not follow the key before it")));
         }
-        sum.update(line);
-        items.push((key, value));
+        bytes += (key.as_str().len() + filed.value.bytes().len()) as u64 + ITEM_COST_BYTES;
+        if bytes > tree_max_bytes {
+            let most = in_units(tree_max_bytes as usize);
+            return Err(bad(format!(
+                "the keys so far take {bytes} bytes; a tree takes at most {tree_max_bytes} ({most})"
+            )));
+        }
+        sum.update(&line);
+        items.push((key, filed));
     }
     Err(format!("the file ends after {} of {} keys without its last line: it was cut", items.len(), head.keys))
 }
@@ -143,17 +179,17 @@ impl Head {
     }
 }
 
-fn item(line: &[u8]) -> Result<(Key, Value), String> {
+fn item(line: &[u8]) -> Result<(Key, Filed), String> {
     let item: KvItem = serde_json::from_slice(line).map_err(|e| format!("this is no key: {e}"))?;
     let value = item.value.ok_or_else(|| format!("'{}' has no value", item.key))?.0;
     let length = value.bytes().len();
     if length > VALUE_MAX_BYTES {
         return Err(format!("the value of '{}' has {length} bytes; at most {VALUE_MAX_BYTES} are taken", item.key));
     }
-    Ok((item.key, value))
+    Ok((item.key, Filed { value, revision: item.revision }))
 }
 
-fn finish(head: &Head, items: &[(Key, Value)], end: &End, sum: &str) -> Result<(), String> {
+fn finish(head: &Head, items: &[(Key, Filed)], end: &End, sum: &str) -> Result<(), String> {
     let keys = items.len() as u64;
     if keys != end.keys || keys != head.keys {
         return Err(format!("there are {keys} keys, and the head names {}, the end {}", head.keys, end.keys));
@@ -169,6 +205,8 @@ fn finish(head: &Head, items: &[(Key, Value)], end: &End, sum: &str) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufReader, Read};
+
     use super::*;
 
     fn saved(keys: &[(&str, &[u8])], dir: &str) -> Vec<u8> {
@@ -186,11 +224,11 @@ mod tests {
     #[test]
     fn what_is_saved_comes_back() {
         let keys: [(&str, &[u8]); 3] = [("a/b", b"1"), ("a/c d", b"\xff\n"), ("a/\u{e9}", b"")];
-        let backup = read(&saved(&keys, "a/")).unwrap();
-        let came: Vec<(&str, &[u8])> = backup.items.iter().map(|(k, v)| (k.as_str(), v.bytes())).collect();
+        let backup = read(&*saved(&keys, "a/")).unwrap();
+        let came: Vec<(&str, &[u8])> = backup.items.iter().map(|(k, v)| (k.as_str(), v.value.bytes())).collect();
         assert_eq!(came, keys);
         assert_eq!((backup.head.revision, backup.head.dir.as_str()), (LogIndex(9), "a/"));
-        assert!(read(&saved(&[], "")).unwrap().items.is_empty());
+        assert!(read(&*saved(&[], "")).unwrap().items.is_empty());
     }
 
     #[test]
@@ -209,18 +247,59 @@ mod tests {
         for at in 0..file.len() - 1 {
             let mut other = file.clone();
             other[at] = if other[at] == b'x' { b'y' } else { b'x' };
-            assert!(read(&other).is_err(), "byte {at}");
+            assert!(read(&*other).is_err(), "byte {at}");
         }
     }
 
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let order = saved(&[("b", b"1"), ("a", b"2")], "");
-        assert!(read(&order).unwrap_err().starts_with("line 3: 'a' does not follow"));
+        assert!(read(&*order).unwrap_err().starts_with("line 3: 'a' does not follow"));
         let outside = saved(&[("b", b"1")], "a/");
-        assert!(read(&outside).unwrap_err().starts_with("line 2: 'b' is not below 'a/'"));
+        assert!(read(&*outside).unwrap_err().starts_with("line 2: 'b' is not below 'a/'"));
         let more = [saved(&[], ""), b"{}\n".to_vec()].concat();
-        assert!(read(&more).unwrap_err().contains("followed by something"));
-        assert!(read(b"PNG").unwrap_err().starts_with("line 1"));
+        assert!(read(&*more).unwrap_err().contains("followed by something"));
+        assert!(read(&b"PNG"[..]).unwrap_err().starts_with("line 1"));
+    }
+
+    /// A file of valid lines without an end.
+    struct Endless {
+        line: Vec<u8>,
+        at: usize,
+        key: u64,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            if self.at == self.line.len() {
+                let (created, revision) = (LogIndex(1), LogIndex(2));
+                let value = Some(Value::from(&[b'x'; VALUE_MAX_BYTES][..]).into());
+                let key = Key::new(&format!("{:09}", self.key)).unwrap();
+                self.line = serde_json::to_vec(&KvItem { key, value, created, revision }).unwrap();
+                self.line.push(b'\n');
+                (self.at, self.key) = (0, self.key + 1);
+            }
+            let some = into.len().min(self.line.len() - self.at);
+            into[..some].copy_from_slice(&self.line[self.at..self.at + some]);
+            self.at += some;
+            Ok(some)
+        }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_read_no_further_than_a_line_and_a_tree_may_be_long() {
+        let zero = BufReader::new(std::fs::File::open("/dev/zero").unwrap());
+        let said = read(zero).unwrap_err();
+        assert!(said.starts_with("line 1: the line has more than 793600 bytes; at most 793600 (775 KiB)"), "{said}");
+        let head = Head::new(ClusterId(7), String::new(), LogIndex(9), u64::MAX);
+        let line = Writer::begin(&head).1;
+        let said = read_within(BufReader::new(Endless { line, at: 0, key: 0 }), 1 << 20).unwrap_err();
+        assert!(said.starts_with("line 9: ") && said.ends_with("a tree takes at most 1048576 (1 MiB)"), "{said}");
+    }
+
+    #[test]
+    fn the_longest_value_fits_into_a_line_however_it_is_written() {
+        let value = [1; VALUE_MAX_BYTES];
+        assert!(read(&*saved(&[("a", &value)], "")).is_ok());
     }
 }

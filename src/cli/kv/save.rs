@@ -8,6 +8,7 @@ use super::verbs::Save;
 use super::{Client, Failed, Out, below, directory};
 use crate::api::types::Failure;
 use crate::api::types::kv::{KvItem, KvSaved};
+use crate::engine::LogIndex;
 use crate::engine::kv::Range;
 use crate::net::http::{Call, Lines, Method};
 
@@ -35,6 +36,11 @@ impl Saved {
         }
         let head: KvSaved = serde_json::from_str(&first).map_err(odd)?;
         Ok(Self { left: head.keys, head, lines })
+    }
+
+    /// The head of its file.
+    fn file_head(&self, dir: String) -> Head {
+        Head::new(self.head.cluster, dir, self.head.revision, self.head.keys)
     }
 
     /// The next key; none after the last.
@@ -70,10 +76,14 @@ pub async fn save(client: &Client, out: &Out, verb: &Save) -> Result<(), Failed>
         Range::All | Range::Between { .. } => String::new(),
     };
     let saved = Saved::ask(client, &range, verb.level.word()).await?;
+    if saved.head.keys == 0 {
+        out.progress(&empty(&dir));
+    }
+    let head = saved.file_head(dir);
     match &verb.output {
-        None => write(saved, dir, &mut std::io::stdout().lock()).await.map(drop),
+        None => write(saved, &head, &mut std::io::stdout().lock()).await,
         Some(path) => {
-            let head = into_file(saved, dir, path).await?;
+            let head = into_file(saved, head, path).await?;
             out.value(&serde_json::json!({"revision": head.revision, "keys": head.keys, "file": path}));
             out.say(&format!("{} keys of revision {} are in {}", head.keys, head.revision, path.display()));
             Ok(())
@@ -81,30 +91,54 @@ pub async fn save(client: &Client, out: &Out, verb: &Save) -> Result<(), Failed>
     }
 }
 
+/// That a backup has no key in it.
+fn empty(dir: &str) -> String {
+    match dir.trim_end_matches('/') {
+        "" => "there is no key: the backup is empty".to_owned(),
+        dir => format!(
+            "nothing lies below '{dir}/': the backup is empty (a key '{dir}' itself would not be in it). `pkgctl kv list` shows \
+             what there is"
+        ),
+    }
+}
+
 /// Writes every key that this node itself knows into a file; a member without a majority can be asked too.
-pub async fn own_into_file(client: &Client, path: &Path) -> Result<Head, Failed> {
-    into_file(Saved::of(client, "/v1/cluster/leave/keys".to_owned()).await?, String::new(), path).await
+/// `alone_after` is where the node's own log begins, if it went on alone.
+pub async fn own_into_file(client: &Client, path: &Path, alone_after: Option<LogIndex>) -> Result<Head, Failed> {
+    let saved = Saved::of(client, "/v1/cluster/leave/keys".to_owned()).await?;
+    let mut head = saved.file_head(String::new());
+    head.alone_after = alone_after;
+    into_file(saved, head, path).await
 }
 
 /// The file is there whole and durable, or not at all.
-async fn into_file(saved: Saved, dir: String, path: &Path) -> Result<Head, Failed> {
+async fn into_file(saved: Saved, head: Head, path: &Path) -> Result<Head, Failed> {
     let failed = |e: std::io::Error| Failed::outcome(format!("cannot write {}: {e}", path.display()));
     let place = path.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(place).map_err(failed)?;
-    let head = write(saved, dir, &mut file).await?;
+    write(saved, &head, &mut file).await?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(head)
 }
 
-async fn write(mut saved: Saved, dir: String, to: &mut impl Write) -> Result<Head, Failed> {
+async fn write(mut saved: Saved, head: &Head, to: &mut impl Write) -> Result<(), Failed> {
     let failed = |e: std::io::Error| Failed::outcome(format!("the backup cannot be written: {e}"));
-    let head = Head::new(saved.head.cluster, dir, saved.head.revision, saved.head.keys);
-    let (mut writer, line) = Writer::begin(&head);
+    let (mut writer, line) = Writer::begin(head);
     to.write_all(&line).map_err(failed)?;
     while let Some(item) = saved.next().await? {
         to.write_all(&writer.item(&item)).map_err(failed)?;
     }
-    to.write_all(&writer.end()).and_then(|()| to.flush()).map_err(failed)?;
-    Ok(head)
+    to.write_all(&writer.end()).and_then(|()| to.flush()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_backup_says_of_what_it_is_empty() {
+        assert!(empty("").starts_with("there is no key"));
+        assert!(empty("app/").starts_with("nothing lies below 'app/'"), "{}", empty("app/"));
+    }
 }

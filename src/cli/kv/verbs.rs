@@ -240,6 +240,9 @@ pub struct Load {
     /// Only what is below this directory
     #[arg(long, value_name = "DIR")]
     pub below: Option<String>,
+    /// Only what was written after this revision, as the file has it
+    #[arg(long, value_name = "REVISION", value_parser = index, conflicts_with = "replace")]
+    pub newer_than: Option<LogIndex>,
     /// Do not ask before values are overwritten or deleted
     #[arg(short, long)]
     pub yes: bool,

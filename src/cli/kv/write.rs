@@ -1,13 +1,21 @@
 //! `pkgctl kv set`, `unset`, `if` and `txn`: each is one entry of the log.
 
-use std::io::Read;
+use std::path::Path;
 
 use super::verbs::{Act, If, Owner, Set, TxnFile, Unset};
 use super::{Client, Failed, Out, address, change, directory, had, named, outcome, query};
-use crate::api::types::kv::{KvDeleted, KvOutcome, KvPut, KvTxn};
-use crate::engine::kv::{Change, Changed, Condition, Guard, Key, Range, RequestId, Test, Txn};
+use crate::api::types::kv::{KvDeleted, KvOutcome, KvPut, KvTxn, TXN_TEXT_MAX_BYTES};
+use crate::bounded::{self, Limit, TooLarge};
+use crate::engine::kv::{
+    Change, Changed, Condition, Guard, Key, Range, RequestId, Test, Txn, VALUE_MAX_BYTES, check_size,
+};
 use crate::engine::{LogIndex, Token};
 use crate::net::http::Method;
+
+/// A value.
+const VALUE_LIMIT: Limit = Limit { of: "the value", bytes: VALUE_MAX_BYTES };
+/// A transaction as it is written.
+const TXN_LIMIT: Limit = Limit { of: "the transaction's text", bytes: TXN_TEXT_MAX_BYTES };
 
 /// `pkgctl kv set K V`.
 pub async fn set(client: &Client, out: &Out, verb: &Set) -> Result<(), Failed> {
@@ -91,11 +99,10 @@ pub async fn change_if(client: &Client, out: &Out, verb: &If) -> Result<(), Fail
 
 /// `pkgctl kv txn [-f FILE]`.
 pub async fn txn(client: &Client, out: &Out, verb: &TxnFile) -> Result<(), Failed> {
-    let source = verb.file.as_ref().map_or_else(|| "-".to_owned(), |file| format!("@{}", file.display()));
-    let text = value(&source, false)?;
+    let text = input(verb.file.as_deref(), TXN_LIMIT)?;
     let bad = |why: String| Failed::usage(format!("the transaction is not usable: {why}; docs/kv.md shows one"));
     let given: KvTxn = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-    given.clone().read().map_err(bad)?;
+    check_size(&given.clone().read().map_err(bad)?).map_err(bad)?;
     let done = carry_out(client, given).await?;
     let result = judge(&done, || "a condition does not hold".to_owned());
     out.value(&done);
@@ -136,19 +143,24 @@ fn judge(done: &KvOutcome, what: impl Fn() -> String) -> Result<(), Failed> {
 
 /// A value as it is written on the command line.
 fn value(given: &str, literal: bool) -> Result<Vec<u8>, Failed> {
-    if literal {
-        return Ok(given.as_bytes().to_vec());
-    }
-    let unread = |e: std::io::Error| Failed::usage(format!("cannot read {given}: {e}; nothing was changed"));
-    match given.strip_prefix('@') {
-        Some(file) => std::fs::read(file).map_err(unread),
-        None if given == "-" => {
-            let mut bytes = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut bytes).map_err(unread)?;
-            Ok(bytes)
+    match given.strip_prefix('@').filter(|_| !literal) {
+        Some(file) => input(Some(Path::new(file)), VALUE_LIMIT),
+        None if given == "-" && !literal => input(None, VALUE_LIMIT),
+        None if given.len() > VALUE_LIMIT.bytes => {
+            let why = TooLarge { limit: VALUE_LIMIT, size: Some(given.len() as u64) };
+            Err(Failed::usage(format!("{why}; nothing was changed")))
         }
         None => Ok(given.as_bytes().to_vec()),
     }
+}
+
+/// A file, or the standard input.
+fn input(file: Option<&Path>, limit: Limit) -> Result<Vec<u8>, Failed> {
+    let (shown, read) = match file {
+        Some(file) => (file.display().to_string(), bounded::read_file(file, limit)),
+        None => ("the standard input".to_owned(), bounded::read(std::io::stdin().lock(), limit)),
+    };
+    read.map_err(|e| Failed::usage(format!("cannot read {shown}: {e}; nothing was changed")))
 }
 
 /// The conditions of a single change as a query.
@@ -169,4 +181,39 @@ fn guard(owner: &Owner) -> Result<Option<Guard>, Failed> {
         Failed::usage("--package needs --token: PKG_TOKEN is not set, as it is for the package's programs".to_owned())
     })?;
     Ok(Some(Guard { package, token }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_too_large_is_refused_with_limit_and_size_before_anything_is_sent() {
+        let limit = "at most 131072 (128 KiB) are taken; nothing was changed";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let named = format!("@{}", file.path().display());
+        file.as_file().set_len(VALUE_MAX_BYTES as u64).unwrap();
+        assert_eq!(value(&named, false).unwrap().len(), VALUE_MAX_BYTES);
+        file.as_file().set_len(VALUE_MAX_BYTES as u64 + 1).unwrap();
+        let refused = |given: &str, literal| value(given, literal).unwrap_err();
+        let said = refused(&named, false).message;
+        assert!(said.contains("the value has 131073 bytes") && said.ends_with(limit), "{said}");
+        let failed = refused("@/dev/zero", false);
+        assert_eq!(failed.number(), 2);
+        assert!(failed.message.contains("more than 131072 bytes") && failed.message.ends_with(limit), "{failed:?}");
+        let long = "x".repeat(VALUE_MAX_BYTES + 1);
+        assert!(refused(&long, false).message.ends_with(limit) && refused(&long, true).message.ends_with(limit));
+    }
+
+    #[test]
+    fn a_value_is_taken_as_it_is_where_that_is_asked_for() {
+        assert_eq!(value("@/dev/zero", true).unwrap(), b"@/dev/zero");
+        assert_eq!(value("-", true).unwrap(), b"-");
+    }
+
+    #[test]
+    fn a_transaction_that_never_ends_is_not_read_to_its_end() {
+        let said = input(Some(Path::new("/dev/zero")), TXN_LIMIT).unwrap_err().message;
+        assert!(said.contains("the transaction's text has more than 1572864 bytes"), "{said}");
+    }
 }

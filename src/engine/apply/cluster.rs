@@ -9,7 +9,7 @@ use crate::engine::command::{JOIN_TOKENS_MAX, NewNode};
 use crate::engine::lease::majority;
 use crate::engine::placement::{eligible, place};
 use crate::engine::state::{Cluster, Desired, Node, PackageEntry, REMOVED_MAX};
-use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, State, WallMillis};
+use crate::engine::{FOUNDER, NodeId, Nonce, Rejected, Reply, SessionId, State, WallMillis};
 use crate::package::{NodeName, PackageName};
 
 /// Length of a SHA-256 digest in hex.
@@ -36,8 +36,7 @@ pub(super) fn issue_token(step: &mut Step, digest: &str, expires: WallMillis) ->
     }
     let wall = step.wall;
     let fresh = |until: &WallMillis| *until >= wall;
-    let unexpired = step.state.join_tokens.values().filter(|until| fresh(until)).count();
-    if unexpired >= JOIN_TOKENS_MAX && !step.state.join_tokens.contains_key(digest) {
+    if step.state.tokens_unexpired(wall) >= JOIN_TOKENS_MAX && !step.state.join_tokens.contains_key(digest) {
         let why = format!("{JOIN_TOKENS_MAX} join tokens are unused; use one of them or wait until they expire");
         return Err(Rejected::Invalid(why));
     }
@@ -79,14 +78,13 @@ pub(super) fn remove_node(step: &mut Step, name: &NodeName) -> Result<Reply, Rej
     if !waiting.is_empty() {
         return Err(Rejected::FenceFirst { node: name.clone(), packages: waiting.join(", ") });
     }
-    let others = step.state.raft_voters.iter().filter(|voter| **voter != id && !step.state.leaving.contains(voter));
-    if others.count() == 0 {
+    if voters_beside(step.state, id).next().is_none() {
         return Err(Rejected::LastVoter { name: name.clone() });
     }
     // One that is down owns nothing, and no majority gets smaller by its going.
     if step.state.sessions.values().any(|session| session.node == id) {
         others_take_what_it_owns(step.state, id, name)?;
-        others_make_a_majority(step.state, id, name)?;
+        others_make_a_majority(step.state, id, name, &BTreeSet::new())?;
     }
     step.state.leaving.insert(id);
     let why = format!("{name} (node {id}) is being removed by {}", step.by);
@@ -128,11 +126,38 @@ fn others_take_what_it_owns(state: &State, id: NodeId, name: &NodeName) -> Resul
     if stuck.is_empty() { Ok(()) } else { Err(Rejected::NodeOwns { name: name.clone(), packages: stuck.join("; ") }) }
 }
 
+/// Whether a removal would have to wait for voters whose sessions are silent. No entry can know who is silent, so whoever
+/// does asks this before there is one.
+///
+/// # Errors
+/// [`Rejected::NodeNeeded`], which names the silent ones.
+pub fn removal_waits_for_nobody(state: &State, name: &NodeName, silent: &BTreeSet<SessionId>) -> Result<(), Rejected> {
+    let named = state.nodes.iter().find(|(_, node)| node.name == *name).map(|(id, _)| *id);
+    // What else is wrong with it is for the log to say.
+    let waits = |id: &NodeId| {
+        !state.leaving.contains(id) && state.present(silent).contains(id) && voters_beside(state, *id).next().is_some()
+    };
+    match named.filter(waits) {
+        Some(id) => others_make_a_majority(state, id, name, silent),
+        None => Ok(()),
+    }
+}
+
+/// The voters that stay once that node is gone.
+fn voters_beside(state: &State, id: NodeId) -> impl Iterator<Item = NodeId> {
+    state.raft_voters.iter().copied().filter(move |voter| *voter != id && !state.leaving.contains(voter))
+}
+
 /// What takes its votes away needs a majority of the voters that stay; without that it would be in vain.
-fn others_make_a_majority(state: &State, id: NodeId, name: &NodeName) -> Result<(), Rejected> {
-    let present = state.present(&BTreeSet::new());
-    let voters = state.raft_voters.iter().filter(|voter| **voter != id && !state.leaving.contains(voter));
-    let (there, absent): (Vec<NodeId>, Vec<NodeId>) = voters.copied().partition(|voter| present.contains(voter));
+fn others_make_a_majority(
+    state: &State,
+    id: NodeId,
+    name: &NodeName,
+    silent: &BTreeSet<SessionId>,
+) -> Result<(), Rejected> {
+    let present = state.present(silent);
+    let (there, absent): (Vec<NodeId>, Vec<NodeId>) =
+        voters_beside(state, id).partition(|voter| present.contains(voter));
     let voters = there.len() + absent.len();
     if there.len() >= majority(voters) {
         return Ok(());

@@ -1,13 +1,16 @@
 //! The key/value tree: a transaction at its place in the log.
 
 use super::step::Step;
+use crate::engine::kv::requests::NameTaken;
 use crate::engine::kv::{Guard, Txn};
 use crate::engine::{Rejected, Reply};
 
-/// Carries a transaction out, unless it was before, or whoever asks owns its package no more. Written values are no
+/// Carries a transaction out, unless it was before, another one was under its name, or whoever asks owns its package no
+/// more. Written values are no
 /// news for the ledger.
 pub(super) fn txn(step: &mut Step, txn: &Txn) -> Result<Reply, Rejected> {
-    if let Some(outcome) = step.state.kv.repeated(txn) {
+    let taken = |NameTaken(request)| Rejected::RequestNameTaken { request };
+    if let Some(outcome) = step.state.kv.repeated(txn).map_err(taken)? {
         return Ok(Reply::Kv(outcome.clone()));
     }
     if let Some(guard) = &txn.guard {

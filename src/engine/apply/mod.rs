@@ -27,6 +27,7 @@ pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 
+pub use self::cluster::removal_waits_for_nobody;
 use self::step::Step;
 pub(super) use self::step::{append, clip};
 use super::command::Entry;

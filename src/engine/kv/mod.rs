@@ -17,10 +17,10 @@ pub mod value;
 mod tests;
 
 pub use compare::Compare;
-pub use key::{BadKey, Key};
+pub use key::{BadKey, KEY_MAX_BYTES, Key};
 pub use range::Range;
 pub use requests::REQUESTS_MAX_BYTES;
-pub use tree::{Item, Tree};
+pub use tree::{Item, Tree, check_size};
 pub use txn::{Change, Changed, Condition, Guard, Kept, Outcome, RequestId, Test, Txn, Unmet};
 pub use value::Value;
 

@@ -137,12 +137,25 @@ fn a_repeated_request_is_answered_as_before_and_not_carried_out_again() {
     let mut tree = Tree::default();
     let txn = Txn { request: Some(RequestId(7)), ..then(vec![put("k", "1")]) };
     let (first, _) = tree.carry_out(&txn, LogIndex(3)).unwrap();
-    assert_eq!(tree.repeated(&txn), Some(&first));
+    assert_eq!(tree.repeated(&txn), Ok(Some(&first)));
+    let condition = Condition { key: key("k"), test: Test::Exists };
+    let guard = Guard { package: crate::package::PackageName::new("p").unwrap(), token: crate::engine::Token(1) };
+    for other in [
+        then(vec![put("l", "1")]),
+        then(vec![put("k", "2")]),
+        then(vec![put("k", "1"), put("k", "1")]),
+        Txn { otherwise: vec![put("k", "1")], ..Txn::default() },
+        Txn { when: vec![condition], ..txn.clone() },
+        Txn { guard: Some(guard), ..txn.clone() },
+    ] {
+        let other = Txn { request: txn.request, ..other };
+        assert_eq!(tree.repeated(&other), Err(requests::NameTaken(RequestId(7))), "{other:?}");
+    }
     for id in 0..requests::REQUESTS_MAX as u128 {
         let other = Txn { request: Some(RequestId(1000 + id)), ..then(vec![put("k", "2")]) };
         tree.carry_out(&other, LogIndex(4)).unwrap();
     }
-    assert_eq!(tree.repeated(&txn), None, "it is forgotten after {} others", requests::REQUESTS_MAX);
+    assert_eq!(tree.repeated(&txn), Ok(None), "it is forgotten after {} others", requests::REQUESTS_MAX);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::requests::Requests;
+use super::requests::{NameTaken, Requests};
 use super::txn::{Change, Changed, Condition, Kept, Outcome, Test, Txn, Unmet};
 use super::{
     ITEM_COST_BYTES, Key, Range, TREE_MAX_BYTES, TXN_MAX_BYTES, TXN_STEPS_MAX, VALUE_MAX_BYTES, Value, compare,
@@ -70,8 +70,11 @@ impl Tree {
     }
 
     /// What came of the request before, if it was carried out.
-    pub fn repeated(&self, txn: &Txn) -> Option<&Outcome> {
-        self.requests.outcome(txn.request?)
+    ///
+    /// # Errors
+    /// [`NameTaken`] where another request was carried out under its name.
+    pub fn repeated(&self, txn: &Txn) -> Result<Option<&Outcome>, NameTaken> {
+        txn.request.map_or(Ok(None), |request| self.requests.outcome(request, txn))
     }
 
     /// Carries a transaction out, all of it or nothing.
@@ -79,7 +82,7 @@ impl Tree {
     /// # Errors
     /// What makes it too large, for people.
     pub fn carry_out(&mut self, txn: &Txn, index: LogIndex) -> Result<(Outcome, Vec<Key>), String> {
-        let put_bytes = bounded(txn)?;
+        let put_bytes = check_size(txn)?;
         let unmet = txn.when.iter().enumerate().find_map(|(at, condition)| self.unmet(at, condition));
         let changes = if unmet.is_none() { &txn.then } else { &txn.otherwise };
         // Only a full tree can refuse. Where it cannot get full nothing is kept to go back to: every node that a copy
@@ -97,7 +100,7 @@ impl Tree {
         let outcome = Outcome { unmet, changed, revision: index };
         // Where nothing was changed there is nothing that could be done twice.
         if let Some(request) = txn.request.filter(|_| !changes.is_empty()) {
-            self.requests.remember(request, outcome.clone());
+            self.requests.remember(request, txn, outcome.clone());
         }
         Ok((outcome, touched))
     }
@@ -162,7 +165,10 @@ fn by_ref(bound: &Bound<String>) -> Bound<&str> {
 }
 
 /// Checks a transaction by itself and says by how many bytes it lets the tree grow at most, in either case.
-fn bounded(txn: &Txn) -> Result<u64, String> {
+///
+/// # Errors
+/// What makes it too large, for people.
+pub fn check_size(txn: &Txn) -> Result<u64, String> {
     let steps = txn.when.len() + txn.then.len() + txn.otherwise.len();
     if steps > TXN_STEPS_MAX {
         return Err(format!("the transaction has {steps} conditions and changes; at most {TXN_STEPS_MAX} are taken"));

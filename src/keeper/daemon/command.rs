@@ -12,7 +12,8 @@ use tracing_subscriber::EnvFilter;
 use super::log::Lines;
 use super::start::block_signals;
 use super::{Options, WatchdogOptions, run};
-use crate::config::{Config, Places, Scheduling, WATCHDOG_TIMEOUT};
+use crate::bounded;
+use crate::config::{Config, FILE_LIMIT, Places, Scheduling, WATCHDOG_TIMEOUT};
 use crate::keeper::core::Enforcement;
 use crate::package::Millis;
 
@@ -50,7 +51,7 @@ impl Arguments {
     /// The configuration file with what the options say put over it. A file that is not there says nothing.
     fn settle(self) -> Result<(Options, String), String> {
         let config = match &self.config {
-            Some(path) => match std::fs::read_to_string(path) {
+            Some(path) => match bounded::read_text(path, FILE_LIMIT) {
                 Ok(text) => Config::parse(&path.display().to_string(), &text).map_err(|bad| bad.to_string())?,
                 Err(why) if why.kind() == ErrorKind::NotFound => Config::default(),
                 Err(why) => return Err(format!("{} cannot be read: {why}", path.display())),

@@ -261,9 +261,7 @@ fn no_socket(path: &std::path::Path, error: &io::Error) -> String {
             "this user may not use {path}: run it as root, or as a member of the group {GROUP} where there is one \
              (membership is as good as root)"
         ),
-        _ => format!(
-            "cannot reach the agent at {path} ({error}): is pkgctl-agent running? `systemctl status pkgctl-agent`"
-        ),
+        _ => format!("cannot reach the agent at {path} ({error})"),
     }
 }
 

@@ -11,11 +11,14 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use super::{Credentials, IdentityError, PrivateKey};
+use crate::bounded::{self, Limit};
 
 /// Mode of the directory.
 pub const DIR_MODE: u32 = 0o700;
 /// Mode of the key.
 pub const KEY_MODE: u32 = 0o600;
+/// How much is read of a file that holds a key, certificates or a secret.
+pub const PEM_LIMIT: Limit = Limit { of: "the file", bytes: 64 << 10 };
 const CERTIFICATE_MODE: u32 = 0o644;
 
 /// A node's identity on disk.
@@ -125,7 +128,7 @@ fn check_private(path: &Path, found: &fs::Metadata, wanted: u32) -> Result<(), I
 }
 
 fn read(path: &Path) -> Result<Option<String>, IdentityError> {
-    match fs::read_to_string(path) {
+    match bounded::read_text(path, PEM_LIMIT) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(IdentityError::Io { what: "read", path: path.into(), source }),
@@ -141,7 +144,7 @@ pub(in crate::net) fn read_private(path: &Path) -> Result<Option<String>, Identi
         Err(source) => return Err(fail("read")(source)),
     };
     check_private(path, &file.metadata().map_err(fail("look at"))?, KEY_MODE)?;
-    io::read_to_string(file).map(Some).map_err(fail("read"))
+    bounded::read_open(&file, PEM_LIMIT).and_then(bounded::text).map(Some).map_err(fail("read"))
 }
 
 pub(in crate::net) fn write(dir: &Path, path: &Path, content: &[u8], mode: u32) -> Result<(), IdentityError> {

@@ -24,7 +24,7 @@ pub mod files;
 
 pub use authority::Authority;
 pub use credentials::{Credentials, PrivateKey};
-pub use files::IdentityDir;
+pub use files::{IdentityDir, PEM_LIMIT};
 
 const SUFFIX: &str = "pkgctl";
 const CLIENT: &str = "client-";

@@ -1,35 +1,53 @@
 //! The side that connects: a node that asks a member for a token, or an operator's command on a member that invites.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpSocket;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::proof::{BYTES, Purpose, Side, Transcript};
 use super::{
-    Invitation, JOIN_TIME_MAX, MESSAGE_MAX_BYTES, Newcomer, SharedSecret, TOKEN_TIME_MAX, ToCaller, ToListener,
-    VERSION, WORD_TIME_MAX, out_of_turn,
+    IN_NO_CLUSTER, Invitation, JOIN_TIME_MAX, MESSAGE_MAX_BYTES, Newcomer, SharedSecret, TOKEN_TIME_MAX, ToCaller,
+    ToListener, VERSION, WORD_TIME_MAX, out_of_turn,
 };
-use crate::net::join::{TalkError, hear, say};
+use crate::net::join::{ASK_AGAIN_AFTER, ASK_AGAIN_MAX, TalkError, hear, say};
 use crate::net::tls::{self, ClientStream, Service, TlsError};
 use crate::net::token::{BadToken, JoinToken};
 use crate::net::{random, sockets};
 
-/// How long connecting and shaking hands may take.
+/// How long connecting may take, and then shaking hands.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Why two nodes were not introduced. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum IntroductionError {
-    /// Nobody answers there.
+    /// Nothing is known of whoever may be there.
     #[error("nobody answers at {address}: {why}")]
     Unreachable {
         /// Where.
         address: SocketAddr,
         /// Why not.
         why: String,
+    },
+    /// The machine there refuses the connection.
+    #[error("nobody listens at {address}")]
+    NobodyListens {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Its kernel takes the connection, and then nothing is heard: it may be frozen.
+    #[error("{address} says nothing: no handshake within {CONNECT_TIME_MAX:?}")]
+    Silent {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// It is a node, and says that it is in no cluster.
+    #[error("{address} refused: {IN_NO_CLUSTER}")]
+    InNoCluster {
+        /// Where.
+        address: SocketAddr,
     },
     /// Something answers there that is no cluster port.
     #[error("what answers at {address} is no cluster port of pkgctl: {why}")]
@@ -45,6 +63,12 @@ pub enum IntroductionError {
          `pkgctl cluster secret` says on both nodes; if it is the same, somebody answers in the other's place"
     )]
     Unproved {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// It serves as many others as it can, again and again.
+    #[error("{address} is busy with other nodes that want to come in: ask again in a moment")]
+    Busy {
         /// Where.
         address: SocketAddr,
     },
@@ -83,23 +107,36 @@ pub struct Knock {
     pub from: Option<IpAddr>,
 }
 
-/// Asks a member for a join token.
+/// Asks a member for a join token; again, while that is busy with others.
 ///
 /// # Errors
 /// [`IntroductionError`].
 pub async fn ask_for_token(knock: Knock, secret: &SharedSecret) -> Result<JoinToken, IntroductionError> {
+    for _ in 0..ASK_AGAIN_MAX {
+        match ask_once(knock, secret).await {
+            Err(IntroductionError::Busy { .. }) => sleep(ASK_AGAIN_AFTER).await,
+            outcome => return outcome,
+        }
+    }
+    Err(IntroductionError::Busy { address: knock.to })
+}
+
+async fn ask_once(knock: Knock, secret: &SharedSecret) -> Result<JoinToken, IntroductionError> {
     let address = knock.to;
     let (mut stream, channel) = opened(knock).await?;
     let talk = async {
         match prove(&mut stream, channel, Purpose::Join, secret).await? {
             Proved::Both => {}
             Proved::Not => return Ok(Err(IntroductionError::Unproved { address })),
-            Proved::Refused(why) => return Ok(Err(IntroductionError::Refused { address, why })),
+            Proved::Refused(why) => return Ok(Err(refused(address, why))),
+            Proved::Busy => return Ok(Err(IntroductionError::Busy { address })),
         }
         match hear(&mut stream, MESSAGE_MAX_BYTES, TOKEN_TIME_MAX + WORD_TIME_MAX).await? {
             ToCaller::Token { token } => Ok(token.parse().map_err(|why| IntroductionError::Token { address, why })),
-            ToCaller::Refused { why } => Ok(Err(IntroductionError::Refused { address, why })),
-            ToCaller::Challenge { .. } | ToCaller::Proof { .. } | ToCaller::Joined(_) => out_of_turn(),
+            ToCaller::Refused { why } => Ok(Err(refused(address, why))),
+            ToCaller::Challenge { .. } | ToCaller::Proof { .. } | ToCaller::Busy {} | ToCaller::Joined(_) => {
+                out_of_turn()
+            }
         }
     };
     talk.await.unwrap_or_else(|why| Err(IntroductionError::BrokeOff { address, why }))
@@ -125,6 +162,7 @@ pub async fn invite<E>(
         Ok(Proved::Both) => {}
         Ok(Proved::Not) => return Ok(Err(IntroductionError::Unproved { address })),
         Ok(Proved::Refused(why)) => return Ok(Err(IntroductionError::Refused { address, why })),
+        Ok(Proved::Busy) => return Ok(Err(IntroductionError::Busy { address })),
         Err(why) => return broke(why),
     }
     let message = ToListener::Invitation(invitation().await?);
@@ -133,12 +171,22 @@ pub async fn invite<E>(
         match hear(&mut stream, MESSAGE_MAX_BYTES, JOIN_TIME_MAX).await? {
             ToCaller::Joined(newcomer) => Ok(Ok(newcomer)),
             ToCaller::Refused { why } => Ok(Err(IntroductionError::Refused { address, why })),
-            ToCaller::Challenge { .. } | ToCaller::Proof { .. } | ToCaller::Token { .. } => out_of_turn(),
+            ToCaller::Challenge { .. } | ToCaller::Proof { .. } | ToCaller::Token { .. } | ToCaller::Busy {} => {
+                out_of_turn()
+            }
         }
     };
     match talk.await {
         Ok(outcome) => Ok(outcome),
         Err(why) => broke(why),
+    }
+}
+
+fn refused(address: SocketAddr, why: String) -> IntroductionError {
+    if why == IN_NO_CLUSTER {
+        IntroductionError::InNoCluster { address }
+    } else {
+        IntroductionError::Refused { address, why }
     }
 }
 
@@ -151,24 +199,21 @@ async fn opened(knock: Knock) -> Result<(ClientStream, [u8; BYTES]), Introductio
 async fn connect(knock: Knock) -> Result<ClientStream, IntroductionError> {
     let Knock { to: address, from } = knock;
     let unreachable = |why: String| IntroductionError::Unreachable { address, why };
-    let work = async {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let socket = socket.map_err(|e| unreachable(e.to_string()))?;
-        if let Some(from) = from {
-            socket.bind(SocketAddr::new(from, 0)).map_err(|e| unreachable(e.to_string()))?;
+    let connected = timeout(CONNECT_TIME_MAX, sockets::connect(from, address)).await;
+    let connected = connected.map_err(|_| unreachable(format!("no connection within {CONNECT_TIME_MAX:?}")))?;
+    let stream = connected.map_err(|e| match e.kind() {
+        io::ErrorKind::ConnectionRefused => IntroductionError::NobodyListens { address },
+        _ => unreachable(e.to_string()),
+    })?;
+    sockets::tune(&stream).map_err(|e| unreachable(e.to_string()))?;
+    let config = tls::introduction_client().map_err(|e| unreachable(e.to_string()))?;
+    let shaken = timeout(CONNECT_TIME_MAX, tls::connect(&config, Service::Introduction, stream)).await;
+    shaken.map_err(|_| IntroductionError::Silent { address })?.map_err(|error| match error {
+        TlsError::NotSpoken { .. } | TlsError::Handshake(_) => {
+            IntroductionError::NotOurs { address, why: error.to_string() }
         }
-        let stream = socket.connect(address).await.map_err(|e| unreachable(e.to_string()))?;
-        sockets::tune(&stream).map_err(|e| unreachable(e.to_string()))?;
-        let config = tls::introduction_client().map_err(|e| unreachable(e.to_string()))?;
-        tls::connect(&config, Service::Introduction, stream).await.map_err(|error| match error {
-            TlsError::NotSpoken { .. } | TlsError::Handshake(_) => {
-                IntroductionError::NotOurs { address, why: error.to_string() }
-            }
-            TlsError::Setup(_) | TlsError::Unproved(_) | TlsError::NotForYou { .. } => unreachable(error.to_string()),
-        })
-    };
-    let late = || IntroductionError::NotOurs { address, why: format!("no handshake within {CONNECT_TIME_MAX:?}") };
-    timeout(CONNECT_TIME_MAX, work).await.map_err(|_| late())?
+        TlsError::Setup(_) | TlsError::Unproved(_) | TlsError::NotForYou { .. } => unreachable(error.to_string()),
+    })
 }
 
 fn exported(stream: &ClientStream, address: SocketAddr) -> Result<[u8; BYTES], IntroductionError> {
@@ -179,6 +224,7 @@ pub(super) enum Proved {
     Both,
     Not,
     Refused(String),
+    Busy,
 }
 
 /// Both proofs, ours first.
@@ -193,6 +239,7 @@ pub(super) async fn prove(
     let listener = match hear(stream, MESSAGE_MAX_BYTES, WORD_TIME_MAX).await? {
         ToCaller::Challenge { nonce } => nonce,
         ToCaller::Refused { why } => return Ok(Proved::Refused(why)),
+        ToCaller::Busy {} => return Ok(Proved::Busy),
         ToCaller::Proof { .. } | ToCaller::Token { .. } | ToCaller::Joined(_) => return out_of_turn(),
     };
     let transcript = Transcript { purpose, channel, caller, listener };
@@ -201,6 +248,6 @@ pub(super) async fn prove(
         ToCaller::Proof { mac } if transcript.proves(secret, Side::Listener, &mac) => Ok(Proved::Both),
         ToCaller::Proof { .. } => Ok(Proved::Not),
         ToCaller::Refused { why } => Ok(Proved::Refused(why)),
-        ToCaller::Challenge { .. } | ToCaller::Token { .. } | ToCaller::Joined(_) => out_of_turn(),
+        ToCaller::Challenge { .. } | ToCaller::Token { .. } | ToCaller::Busy {} | ToCaller::Joined(_) => out_of_turn(),
     }
 }

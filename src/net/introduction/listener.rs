@@ -53,6 +53,15 @@ pub async fn serve_asker<T: Tokens>(
     Ok(refused)
 }
 
+/// Tells a caller to ask again, once it has spoken.
+///
+/// # Errors
+/// It said nothing, or the stream's own.
+pub async fn put_off(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), TalkError> {
+    hear::<ToListener>(stream, MESSAGE_MAX_BYTES, WORD_TIME_MAX).await?;
+    say(stream, &ToCaller::Busy {}).await
+}
+
 /// What came of an invitation's beginning.
 #[derive(Debug)]
 pub enum Invited {

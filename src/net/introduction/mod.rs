@@ -29,7 +29,7 @@ mod listener;
 mod waiting;
 
 pub use caller::{IntroductionError, Knock, ask_for_token, invite};
-pub use listener::{Invited, Tokens, serve_asker, serve_inviter};
+pub use listener::{Invited, Tokens, put_off, serve_asker, serve_inviter};
 pub use proof::{Purpose, Side, Transcript};
 pub use secret::{SecretError, SharedSecret};
 pub use waiting::{Invitee, Waiting};
@@ -40,8 +40,6 @@ pub const VERSION: u32 = 1;
 pub const EXPORTER: &[u8] = b"EXPORTER-pkgctl-introduction-1";
 /// What a node says that is asked for a token and has none to give.
 pub const IN_NO_CLUSTER: &str = "that node is in no cluster itself";
-/// Introductions that one address may have under way; each takes at least [`TIME_MIN`], which bounds attempts per second.
-pub const PER_SOURCE: usize = 2;
 /// How long an introduction takes up its place at least.
 pub const TIME_MIN: Duration = super::listener::JOIN_TIME_MIN;
 /// Largest message, in bytes; a token and a name.
@@ -94,6 +92,8 @@ pub enum ToCaller {
         /// A join token.
         token: String,
     },
+    /// Too many are introduced at this moment; nothing was looked at.
+    Busy {},
     /// The invited node is in.
     Joined(Newcomer),
     /// It comes to nothing.

@@ -242,7 +242,7 @@ async fn invited(guest: Guest, ours: &SharedSecret) -> Result<Newcomer, Introduc
     let outcome = loop {
         // Its listener may still be about to open.
         match invite(Knock { to: address, from: None }, ours, invitation).await.unwrap() {
-            Err(IntroductionError::Unreachable { .. }) => tokio::task::yield_now().await,
+            Err(IntroductionError::NobodyListens { .. }) => tokio::task::yield_now().await,
             outcome => break outcome,
         }
     };

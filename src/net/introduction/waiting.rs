@@ -4,28 +4,29 @@
 //! listener gives way.
 
 use std::future::{Future, pending};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::listener::{Invited, serve_inviter, tell};
-use super::{Invitation, Newcomer, PER_SOURCE, SharedSecret, TIME_MIN, channel};
-use crate::net::crowd::Crowd;
-use crate::net::listener::{HANDSHAKE_TIME_MAX, JOINS_MAX};
+use super::listener::{Invited, put_off, serve_inviter, tell};
+use super::{Invitation, Newcomer, SharedSecret, TIME_MIN, channel};
+use crate::net::crowd::{Crowd, Seat};
+use crate::net::listener::{HANDSHAKE_TIME_MAX, HANDSHAKES_PER_SOURCE, Places};
 use crate::net::refusals::{Refusals, TELL_EVERY};
 use crate::net::sockets;
 use crate::net::tls::{self, ServerStream};
 
 /// How often it is looked whether there is a secret now, and how long a port that is taken is left alone.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Connections that may be open.
+const CONNECTIONS_MAX: usize = 256;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 16;
 
@@ -114,7 +115,7 @@ impl Waiting {
         // Its sender lives as long as `self`.
         let _ = wanted.wait_for(|wanted| *wanted == 0).await;
         let port = self.port.lock().await;
-        let listener = listen(address).map_err(|e| format!("cannot listen on tcp {address}: {e}"))?;
+        let listener = sockets::listen(address, BACKLOG).map_err(|e| format!("cannot listen on tcp {address}: {e}"))?;
         let tls = tls::introduction_server().map_err(|e| e.to_string())?;
         tracing::info!("listening on {address} for an invitation (`pkgctl raft add` on a member)");
         let invited = tokio::select! {
@@ -144,14 +145,6 @@ impl Waiting {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A join binds this port right after.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 async fn until_no_secret<I: Invitee>(invitee: &I) {
     let mut looks = interval(LOOK_EVERY);
     while matches!(invitee.secret(), Ok(Some(_))) {
@@ -165,28 +158,20 @@ async fn invitation<I: Invitee>(
     tls: Arc<ServerConfig>,
     invitee: &I,
 ) -> (ServerStream, SocketAddr, Invitation) {
-    let (crowd, refusals) = (Crowd::new(PER_SOURCE), Refusals::default());
+    let (entrance, places, refusals) = (Crowd::new(HANDSHAKES_PER_SOURCE), Places::default(), Refusals::default());
     let mut tell = interval(TELL_EVERY);
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, there)) = accepted else { sleep(LOOK_EVERY).await; continue };
-                let pass = crowd.enter(there.ip()).filter(|_| open.len() < JOINS_MAX);
+                let pass = entrance.enter(there.ip()).filter(|_| open.len() < CONNECTIONS_MAX);
                 let Some(pass) = pass else {
                     refusals.add(there, "dropped: too many connections are open");
                     continue;
                 };
-                let (tls, secret) = (tls.clone(), invitee.secret());
-                open.spawn(async move {
-                    let heard = hear(stream, tls, secret).await;
-                    if heard.is_err() {
-                        // The bound on how fast secrets can be tried.
-                        sleep(TIME_MIN).await;
-                    }
-                    drop(pass);
-                    (heard, there)
-                });
+                let (tls, secret, places) = (tls.clone(), invitee.secret(), places.clone());
+                open.spawn(async move { (hear((stream, there, pass), tls, secret, &places).await, there) });
             }
             Some(ended) = open.join_next() => match ended {
                 Ok((Ok((stream, invitation)), there)) => return (stream, there, invitation),
@@ -199,19 +184,30 @@ async fn invitation<I: Invitee>(
     }
 }
 
+/// One connection; it has a seat at the entrance until it has a place, or was told that there is none.
 async fn hear(
-    stream: TcpStream,
+    (stream, there, pass): (TcpStream, SocketAddr, Seat),
     tls: Arc<ServerConfig>,
     secret: Result<Option<SharedSecret>, String>,
+    places: &Places,
 ) -> Result<(ServerStream, Invitation), String> {
     sockets::tune(&stream).map_err(|e| e.to_string())?;
     let accepted = timeout(HANDSHAKE_TIME_MAX, TlsAcceptor::from(tls).accept(stream)).await;
     let accepted = accepted.map_err(|_| format!("no handshake within {HANDSHAKE_TIME_MAX:?}"))?;
     let mut stream = accepted.map_err(|e| tls::explain(&e))?;
+    let Some(_place) = places.take(there.ip()) else {
+        let _ = put_off(&mut stream).await;
+        return Err("too many are under way".to_owned());
+    };
+    drop(pass);
     let channel = channel(stream.get_ref().1).map_err(|e| e.to_string())?;
-    match serve_inviter(&mut stream, channel, secret).await {
-        Ok(Invited::Here(invitation)) => Ok((stream, invitation)),
-        Ok(Invited::Not(why)) => Err(why),
-        Err(e) => Err(e.to_string()),
-    }
+    let why = match serve_inviter(&mut stream, channel, secret).await {
+        Ok(Invited::Here(invitation)) => return Ok((stream, invitation)),
+        Ok(Invited::Not(why)) => why,
+        Err(e) => e.to_string(),
+    };
+    // The caller has its answer; its place is held on, which bounds how fast secrets can be tried.
+    drop(stream);
+    sleep(TIME_MIN).await;
+    Err(why)
 }

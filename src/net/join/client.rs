@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use tokio::net::{TcpListener, TcpSocket, UdpSocket};
-use tokio::time::{interval, timeout};
+use tokio::net::UdpSocket;
+use tokio::time::{interval, sleep, timeout};
 
 use super::ports::{REPEAT_EVERY, answer_tcp, answer_udp};
 use super::{
-    ADMIT_TIME_MAX, ANSWER_MAX_BYTES, JoinRequest, PROOF_TIME_MAX, TalkError, ToJoiner, ToMember, VERSION, Welcome,
-    hear, say,
+    ADMIT_TIME_MAX, ANSWER_MAX_BYTES, ASK_AGAIN_AFTER, ASK_AGAIN_MAX, JoinRequest, PROOF_TIME_MAX, TalkError, ToJoiner,
+    ToMember, VERSION, Welcome, hear, say,
 };
 use crate::engine::Nonce;
 use crate::net::identity::Subject;
@@ -26,6 +26,9 @@ use crate::package::NodeName;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long the member may take for its first answer.
 const FIRST_ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Probes of the joiner's port that may wait.
+const BACKLOG: u32 = 8;
 
 /// Why a join did not come about. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +67,24 @@ pub enum JoinError {
         /// Why.
         why: TalkError,
     },
+    /// The member has no place for one more join, again and again.
+    #[error("the member at {address} lets in as many others as it can at once: join again with the same token")]
+    Busy {
+        /// Its address, from the token.
+        address: SocketAddr,
+    },
     /// The member said no; its words.
     #[error("{0}")]
     Refused(String),
     /// The answer does not fit the token.
     #[error("the answer of the member is not usable: {0}. Make a new token with `pkgctl cluster token` and join again")]
     Answer(String),
+}
+
+/// A member's no.
+enum No {
+    Busy,
+    Why(String),
 }
 
 /// What a node joins with.
@@ -95,9 +110,19 @@ impl Joiner {
     /// # Errors
     /// Why not, in words for the operator.
     pub async fn join(self) -> Result<Welcome, JoinError> {
+        for _ in 0..ASK_AGAIN_MAX {
+            match self.join_once().await {
+                Err(JoinError::Busy { .. }) => sleep(ASK_AGAIN_AFTER).await,
+                outcome => return outcome,
+            }
+        }
+        Err(JoinError::Busy { address: self.token.address })
+    }
+
+    async fn join_once(&self) -> Result<Welcome, JoinError> {
         let member = self.token.address;
         let port = |protocol| move |source| JoinError::Port { protocol, address: self.address, source };
-        let listener = self.listen().map_err(port("tcp"))?;
+        let listener = sockets::listen(self.address, BACKLOG).map_err(port("tcp"))?;
         let socket = UdpSocket::bind(self.address).await.map_err(port("udp"))?;
         let tls = tls::join_client(self.token.authority);
         let tls = tls.map_err(|e| JoinError::Member { address: member, why: e.to_string() })?;
@@ -111,25 +136,17 @@ impl Joiner {
             }
             source = answer_tcp(&listener, proof) => return Err(port("tcp")(source)),
         };
-        let welcome = welcome.map_err(JoinError::Refused)?;
+        let welcome = welcome.map_err(|no| match no {
+            No::Busy => JoinError::Busy { address: member },
+            No::Why(why) => JoinError::Refused(why),
+        })?;
         self.check(&welcome, &stream).map_err(JoinError::Answer)?;
         Ok(welcome)
     }
 
-    fn listen(&self) -> io::Result<TcpListener> {
-        let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // The agent binds this port right after; connections of the probes must not stand in its way.
-        socket.set_reuseaddr(true)?;
-        socket.bind(self.address)?;
-        socket.listen(8)
-    }
-
     /// Connects from the announced address, so that the member sees the one that it will probe.
     async fn connect(&self, tls: &Arc<ClientConfig>) -> Result<ClientStream, String> {
-        let socket = if self.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let socket = socket.map_err(|e| e.to_string())?;
-        socket.bind(SocketAddr::new(self.address.ip(), 0)).map_err(|e| e.to_string())?;
-        let stream = socket.connect(self.token.address).await.map_err(|e| e.to_string())?;
+        let stream = sockets::connect(Some(self.address.ip()), self.token.address).await.map_err(|e| e.to_string())?;
         sockets::tune(&stream).map_err(|e| e.to_string())?;
         tls::connect(tls, Service::Join, stream).await.map_err(|e| e.to_string())
     }
@@ -139,11 +156,12 @@ impl Joiner {
         stream: &mut ClientStream,
         socket: &UdpSocket,
         proof: Nonce,
-    ) -> Result<Result<Welcome, String>, TalkError> {
+    ) -> Result<Result<Welcome, No>, TalkError> {
         say(stream, &ToMember::Ask(self.request(proof))).await?;
         let (keeper, ping) = match hear(stream, ANSWER_MAX_BYTES, FIRST_ANSWER_TIME_MAX).await? {
             ToJoiner::Probe { keeper, ping } => (keeper, ping),
-            ToJoiner::Refused { why } => return Ok(Err(why)),
+            ToJoiner::Refused { why } => return Ok(Err(No::Why(why))),
+            ToJoiner::Busy {} => return Ok(Err(No::Busy)),
             ToJoiner::Welcome(_) => return Err(TalkError::OutOfTurn),
         };
         let pong = timeout(PROOF_TIME_MAX, ask_keeper(socket, keeper, &ping, proof)).await;
@@ -157,8 +175,8 @@ impl Joiner {
         };
         match answer {
             ToJoiner::Welcome(welcome) => Ok(Ok(welcome)),
-            ToJoiner::Refused { why } => Ok(Err(why)),
-            ToJoiner::Probe { .. } => Err(TalkError::OutOfTurn),
+            ToJoiner::Refused { why } => Ok(Err(No::Why(why))),
+            ToJoiner::Probe { .. } | ToJoiner::Busy {} => Err(TalkError::OutOfTurn),
         }
     }
 

@@ -30,7 +30,11 @@ mod ports;
 mod server;
 
 pub use client::{JoinError, Joiner};
-pub use server::serve;
+pub use server::{put_off, serve};
+
+/// How often somebody who was put off asks again before it says so, and with which pause.
+pub(in crate::net) const ASK_AGAIN_MAX: u32 = 40;
+pub(in crate::net) const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Version of this protocol.
 pub const VERSION: u32 = 1;
@@ -169,6 +173,8 @@ pub enum ToJoiner {
         /// The sentence for the operator.
         why: String,
     },
+    /// Too many join at this moment; nothing was looked at.
+    Busy {},
     /// It is in.
     Welcome(Welcome),
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{PROBE_BYTES, PROOF_TIME_MAX, answer_to, probe};
 use crate::engine::Nonce;
 use crate::net::datagram;
-use crate::net::random;
+use crate::net::{random, sockets};
 
 /// Datagrams are repeated this often until they are answered.
 pub(super) const REPEAT_EVERY: Duration = Duration::from_millis(100);
@@ -22,9 +22,7 @@ const PROBED_TIME_MAX: Duration = Duration::from_secs(2);
 pub(super) async fn prove_tcp(from: IpAddr, to: SocketAddr, proof: Nonce) -> Result<(), String> {
     let probe = probe(random::nonce());
     let work = async {
-        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.bind(SocketAddr::new(from, 0))?;
-        let mut stream = socket.connect(to).await?;
+        let mut stream = sockets::connect(Some(from), to).await?;
         stream.write_all(&probe).await?;
         let mut answer = [0; PROBE_BYTES];
         stream.read_exact(&mut answer).await?;

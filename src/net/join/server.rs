@@ -39,6 +39,15 @@ pub async fn serve<J: JoinService>(
     say(stream, &answer).await
 }
 
+/// Tells one who wants to join to ask again, once it has spoken: what nobody has read would end the stream before it hears.
+///
+/// # Errors
+/// It said nothing, or the stream's own.
+pub async fn put_off(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), TalkError> {
+    hear::<ToMember>(stream, ASK_MAX_BYTES, ASK_TIME_MAX).await?;
+    say(stream, &ToJoiner::Busy {}).await
+}
+
 async fn consider<J: JoinService>(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     here: SocketAddr,

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 use super::identity::{Bearer, Credentials, IdentityError, Subject};
+use crate::config::PORT_DEFAULT;
 
 mod verifier;
 
@@ -220,6 +221,16 @@ pub fn introduction_client() -> Result<Arc<ClientConfig>, TlsError> {
     nameless(verifier::MemberVerifier::whoever(), Service::Introduction)
 }
 
+/// Whether a server is a node in no cluster: all others let whoever comes ask for a place in theirs.
+pub async fn is_in_no_cluster(stream: TcpStream) -> bool {
+    let Ok(config) = nameless(verifier::MemberVerifier::whoever(), Service::Join) else { return false };
+    let Ok(address) = stream.peer_addr() else { return false };
+    let name = ServerName::IpAddress(address.ip().into());
+    let refused = TlsConnector::from(config).connect(name, stream).await.err();
+    let why = refused.as_ref().and_then(|e| e.get_ref()?.downcast_ref::<rustls::Error>());
+    matches!(why, Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+}
+
 /// The client's side of a service without a certificate of its own.
 fn nameless(verifier: verifier::MemberVerifier, service: Service) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider().into());
@@ -264,7 +275,7 @@ fn finish(mut config: ClientConfig, service: Service) -> Arc<ClientConfig> {
 pub async fn connect(config: &Arc<ClientConfig>, wanted: Service, stream: TcpStream) -> Result<ClientStream, TlsError> {
     let address = stream.peer_addr().map_err(handshake)?.ip();
     let name = ServerName::IpAddress(address.into());
-    let stream = TlsConnector::from(config.clone()).connect(name, stream).await.map_err(handshake)?;
+    let stream = TlsConnector::from(config.clone()).connect(name, stream).await.map_err(|e| no_handshake(&e))?;
     match stream.get_ref().1.alpn_protocol() {
         Some(spoken) if spoken == wanted.alpn() => Ok(stream),
         Some(_) | None => Err(TlsError::NotSpoken { wanted }),
@@ -277,6 +288,23 @@ fn setup(e: impl std::fmt::Display) -> TlsError {
 
 fn handshake(e: io::Error) -> TlsError {
     TlsError::Handshake(explain(&e))
+}
+
+/// What a client is told whose handshake failed.
+fn no_handshake(e: &io::Error) -> TlsError {
+    let other = e
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>())
+        .is_some_and(|tls| matches!(tls, rustls::Error::InvalidMessage(_)));
+    let why = explain(e);
+    TlsError::Handshake(if other {
+        format!(
+            "it does not speak TLS ({why}). Is this the port of plain HTTP (`http_listen` in agent.toml)? Name the cluster port \
+             (`listen`, {PORT_DEFAULT} where nothing else is set)"
+        )
+    } else {
+        why
+    })
 }
 
 /// What an error of a TLS stream means, in words for an operator.
@@ -306,5 +334,18 @@ pub fn explain(error: &io::Error) -> String {
         rustls::Error::NoCertificatesPresented => "no certificate was shown".into(),
         rustls::Error::General(why) => why.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_does_not_speak_tls_is_taken_for_the_one_of_plain_http() {
+        let said = |e: rustls::Error| no_handshake(&io::Error::new(io::ErrorKind::InvalidData, e)).to_string();
+        let plain = said(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+        assert!(plain.contains("port of plain HTTP") && plain.contains("cluster port"), "{plain}");
+        assert!(!said(rustls::Error::NoCertificatesPresented).contains("plain HTTP"));
     }
 }

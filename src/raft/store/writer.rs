@@ -120,13 +120,11 @@ impl WriterQueue {
     }
 
     fn send(&self, message: Message) -> io::Result<()> {
-        self.messages.try_send(message).map_err(|e| {
-            if e.is_closed() {
-                return closed();
-            }
+        if self.messages.len() >= QUEUE_MAX {
             let waiting = format!("{QUEUE_MAX} writes are waiting: the disk has stopped");
-            self.health.fail("queueing a write", &io::Error::other(waiting)).into()
-        })
+            return Err(self.health.fail("queueing a write", &io::Error::other(waiting)).into());
+        }
+        self.messages.try_send(message).map_err(|_| closed())
     }
 }
 
@@ -157,7 +155,8 @@ enum Next {
 impl<T: Table> Writer<T> {
     /// A writer and its queue.
     pub fn new(table: T, tail: TailFile, health: Health, lock: StoreLock) -> (Self, WriterQueue) {
-        let (sender, messages) = async_channel::bounded(QUEUE_MAX);
+        // A bounded channel takes the memory of its bound when it is made: 9 MB.
+        let (sender, messages) = async_channel::unbounded();
         let progress = Arc::<Progress>::default();
         let queue = WriterQueue { messages: sender, health: health.clone(), progress: progress.clone() };
         (Self { table, tail, messages, health, progress, chores: VecDeque::new(), held: None, _lock: lock }, queue)

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::super::removal::{IDENTITY_DIR, make_aside, move_away, place_aside, sync};
+use super::super::removal::{IDENTITY_DIR, free_turn, make_aside, move_away, place_aside, sync};
 use crate::engine::{ClusterId, NodeId, State};
 use crate::host::own_files;
 use crate::net::identity::{Authority, IdentityDir};
 use crate::package::NodeName;
 use crate::raft::store::disk::{Disk, RealDisk};
 use crate::raft::store::identity::{IDENTITY_FILE, STORE_DIR, StoreLock, write_file};
-use crate::raft::{Identity, LogEnd, create_alone};
+use crate::raft::{Identity, LogEnd, create_alone, identity};
 
 /// Says that the new store is in force.
 const MARKER_FILE: &str = "standalone.json";
@@ -37,6 +37,27 @@ pub(in crate::service) struct Marker {
     pub(in crate::service) node: NodeId,
     /// The new cluster.
     pub(in crate::service) to: ClusterId,
+    /// Which of this node's places the old store goes to: it may have been kept before, and put back by hand.
+    #[serde(default)]
+    turn: u32,
+}
+
+impl Marker {
+    /// Where the old store goes.
+    fn aside(&self, state_dir: &Path) -> PathBuf {
+        place_aside(state_dir, self.from, self.node, self.turn)
+    }
+
+    /// Whether the store that it is about is there, ready or in place. A marker without it has come back with a kept store, and
+    /// decides nothing.
+    fn holds(&self, state_dir: &Path) -> Result<bool> {
+        for dir in [state_dir.join(NEW_DIR), state_dir.to_owned()] {
+            if identity(&dir)?.is_some_and(|made| made.cluster == self.to) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// A new store that is ready and not in force.
@@ -76,7 +97,8 @@ pub(super) fn prepare(state_dir: &Path, making: &Making, disk: Arc<dyn Disk>) ->
     create_alone(&place, identity, state.clone(), *address, *end, disk)?;
     sync(&place)?;
     sync(state_dir)?;
-    Ok(Going { marker: Marker { from: old.cluster, node: old.node, to: identity.cluster }, end: *end })
+    let turn = free_turn(state_dir, old.cluster, old.node);
+    Ok(Going { marker: Marker { from: old.cluster, node: old.node, to: identity.cluster, turn }, end: *end })
 }
 
 impl Going {
@@ -94,7 +116,7 @@ impl Going {
 
     /// Where the old store will be.
     pub(super) fn kept(&self, state_dir: &Path) -> PathBuf {
-        place_aside(state_dir, self.marker.from, self.marker.node)
+        self.marker.aside(state_dir)
     }
 }
 
@@ -117,6 +139,15 @@ pub(in crate::service) fn finish(state_dir: &Path) -> Result<Option<Marker>> {
         discard(state_dir)?;
         return Ok(None);
     };
+    if !marker.holds(state_dir)? {
+        tracing::warn!(
+            "{MARKER_FILE} is about cluster {}, of which no store is here: it came back with a kept one, and is put away again",
+            marker.to
+        );
+        discard(state_dir)?;
+        close(state_dir, &marker)?;
+        return Ok(None);
+    }
     while step(state_dir, &marker)? {}
     Ok(Some(marker))
 }
@@ -134,7 +165,7 @@ fn read(state_dir: &Path) -> Result<Option<Marker>> {
 
 /// The next move, by what lies where; durable before it answers. False once all are done.
 fn step(state_dir: &Path, marker: &Marker) -> Result<bool> {
-    let (new, aside) = (state_dir.join(NEW_DIR), place_aside(state_dir, marker.from, marker.node));
+    let (new, aside) = (state_dir.join(NEW_DIR), marker.aside(state_dir));
     for part in PARTS {
         if !new.join(part).exists() {
             continue;
@@ -152,12 +183,25 @@ fn step(state_dir: &Path, marker: &Marker) -> Result<bool> {
         return Ok(true);
     }
     discard(state_dir)?;
-    if state_dir.join(MARKER_FILE).exists() {
-        move_away(&state_dir.join(MARKER_FILE), &aside.join(MARKER_FILE))?;
-        sync(&aside)?;
-        sync(state_dir)?;
-    }
+    close(state_dir, marker)?;
     Ok(false)
+}
+
+/// It is over: the marker goes where the old store is, unless it is there already. One that stayed would be obeyed again.
+fn close(state_dir: &Path, marker: &Marker) -> Result<()> {
+    let aside = marker.aside(state_dir);
+    let (here, there) = (state_dir.join(MARKER_FILE), aside.join(MARKER_FILE));
+    if !here.exists() {
+        return Ok(());
+    }
+    if there.exists() {
+        std::fs::remove_file(&here).with_context(|| format!("cannot remove {}", here.display()))?;
+    } else {
+        make_aside(&aside)?;
+        move_away(&here, &there)?;
+        sync(&aside)?;
+    }
+    sync(state_dir)
 }
 
 #[cfg(test)]

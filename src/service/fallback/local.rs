@@ -8,7 +8,7 @@ use futures::future::join_all;
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use super::super::platform::HostPlatform;
-use super::super::removal::{How, Record, place_aside};
+use super::super::removal::{How, Record, free_turn, place_aside};
 use super::exchange::{Going, Making, prepare};
 use crate::agent::Agent;
 use crate::agent::ask::Question;
@@ -18,10 +18,10 @@ use crate::api::routes::LocalDoor;
 use crate::api::types::raft::{
     LeavePlan, LeaveRequest, Left, OtherMember, StandaloneBegun, StandalonePlan, StandaloneRequest,
 };
-use crate::engine::fallback::{Alone, NotAlone, go_alone};
+use crate::engine::fallback::{Alone, NotAlone, go_alone, may_go_alone};
 use crate::engine::kv::Range;
 use crate::engine::lease::majority;
-use crate::engine::{ClusterId, LogIndex, NodeId, State, codec};
+use crate::engine::{LogIndex, NodeId, State, codec};
 use crate::net::identity::Authority;
 use crate::net::peers::TlsPeers;
 use crate::net::random;
@@ -86,21 +86,9 @@ impl Local {
     }
 
     fn refused(&self, state: &State, majority_is_there: Option<String>) -> Option<String> {
-        match go_alone(state, self.agent.me, self.chance(ClusterId(0), "", "", String::new())) {
+        match may_go_alone(state, self.agent.me) {
             Err(why) => Some(why.to_string()),
             Ok(_) => majority_is_there,
-        }
-    }
-
-    fn chance(&self, cluster: ClusterId, certificate: &str, key: &str, by: String) -> Alone {
-        Alone {
-            cluster,
-            ca_certificate: certificate.to_owned(),
-            ca_key: key.to_owned(),
-            datagram_key: random::datagram_key(),
-            wall: self.agent.platform.wall(),
-            by,
-            fence: false,
         }
     }
 
@@ -124,8 +112,15 @@ impl Local {
         let authority = Authority::create(cluster, &request.cluster).map_err(|e| failed(e.into()))?;
         let end = self.agent.consensus.log_end().map_err(|e| failed(e.into()))?;
         let state = self.agent.consensus.whole_log().map_err(|e| failed(e.into()))?;
-        let chance = self.chance(cluster, authority.certificate_pem(), &authority.key_pem(), by);
-        let alone = Alone { fence: request.fence, ..chance };
+        let alone = Alone {
+            cluster,
+            ca_certificate: authority.certificate_pem().to_owned(),
+            ca_key: authority.key_pem(),
+            datagram_key: random::datagram_key(),
+            wall: self.agent.platform.wall(),
+            by,
+            fence: request.fence,
+        };
         let me = self.agent.me;
         let next = go_alone(&state, me, alone).map_err(|e: NotAlone| DoorError::Refused(e.to_string()))?;
         let (state_dir, name, address) = (self.state_dir.clone(), self.agent.node_name(), self.address);
@@ -240,6 +235,7 @@ impl LocalDoor for Local {
             node: self.agent.node_name(),
             refused: must_stay(&state, self.agent.me, majority_is_there),
             upto: state.applied,
+            alone_after: state.fallback.as_ref().map(|fallback| fallback.begun),
             packages: state.packages.values().map(|entry| entry.definition.clone()).collect(),
         })
     }
@@ -262,6 +258,7 @@ impl LocalDoor for Local {
             return Err(DoorError::Refused(why.to_owned()));
         }
         let identity = self.agent.consensus.identity();
+        let place = free_turn(&self.state_dir, identity.cluster, me);
         let record = Record {
             cluster: identity.cluster,
             name: request.cluster,
@@ -270,8 +267,9 @@ impl LocalDoor for Local {
             how: How::Left,
             by: format!("{by}@{}", self.agent.node_name()),
             since: self.agent.platform.wall(),
+            turn: place,
         };
-        let kept = place_aside(&self.state_dir, identity.cluster, me).display().to_string();
+        let kept = place_aside(&self.state_dir, identity.cluster, me, place).display().to_string();
         self.order(turn, Order::Leave(record))?;
         Ok(Left { cluster: identity.cluster, node: me, kept })
     }

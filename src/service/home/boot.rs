@@ -3,6 +3,7 @@
 //! Where pkgctl's units are installed and no other root is named, systemd runs the node, and its files lie where they lie on
 //! such a machine. Elsewhere a process of its own serves the directory, with all files below it.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::enter::{Entering, answers, enter, of};
-use super::serve::say;
-use super::server::{detach, end, who};
+use super::serve::{SAID, can_listen, say};
+use super::server::{Started, detach, end, who};
 use super::settle::Entry;
 use super::{Home, Node, seed};
 use crate::cli::args::{Args, FirstBoot, Status, Verb};
@@ -28,6 +29,8 @@ const BOOT_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is shown of a log whose process has ended.
 const LOG_LINES: usize = 5;
+/// What of a log is shown in one go.
+const SHOW_MAX_BYTES: u64 = 64 << 10;
 const UNITS: [&str; 2] = ["pkgctl-keeper.service", "pkgctl-agent.service"];
 
 /// `pkgctl first-boot`.
@@ -123,30 +126,39 @@ async fn boot(args: &Args, dir: &Path) -> Result<(), Failed> {
         };
     }
     seed.remarks.iter().for_each(|remark| say(remark));
+    let node = Node { name: name.clone(), listen, http: None, snapshot_period: seed.snapshot_period };
+    if matches!(&ruled, Ruled::Here(home) if who(home)?.is_none()) {
+        can_listen(&node)?;
+    }
     secret(&home, dir, seed.nodes.len())?;
     let others = seed.nodes.iter().filter(|node| *node != name).map(ToString::to_string).collect::<Vec<_>>();
-    home.write(&Node { name: name.clone(), listen, http: None, snapshot_period: seed.snapshot_period })?;
-    let first = seed.nodes.first() == Some(name);
-    say(&match first {
-        true => format!("{name} is the first in conf/cluster_nodes and makes the cluster"),
-        false => format!("{name} joins the cluster of {}", seed.nodes[0]),
+    home.write(&node)?;
+    let founder = seed.founder();
+    let founds = founder == name;
+    say(&match founds {
+        true => format!("{name} is the first of the nodes in conf/cluster_nodes by name, and makes the cluster"),
+        false => format!("{name} joins the cluster of {founder}"),
     });
-    let (entry, unless) = if first { (Entry::Init, others) } else { (Entry::Join(others), Vec::new()) };
+    let (entry, unless) = if founds { (Entry::Init, others) } else { (Entry::Join(others), Vec::new()) };
     let entering = Entering { entry, patient: true, unless, profile: seed.profile };
     match ruled {
         Ruled::Systemd => {
             systemctl("start")?;
             timeout(BOOT_WITHIN, enter(&home, &entering)).await.unwrap_or_else(|_| {
+                let when = match founds {
+                    true => "what was said above is mended".to_owned(),
+                    false => format!("{founder} has booted"),
+                };
                 Err(Failed::waiting(format!(
-                    "{name} is in no cluster after {BOOT_WITHIN:?}: type first-boot here again once {} has booted",
-                    seed.nodes[0]
+                    "{name} is in no cluster after {BOOT_WITHIN:?}: type first-boot here again once {when}"
                 )))
             })?;
+            until_it_votes(&of(&home, Verb::Status(Status { package: None }))).await?;
         }
         Ruled::Here(home) => {
             let child = match who(&home)? {
                 Some(pid) => {
-                    say(&format!("process {pid} is at it already"));
+                    say(&format!("process {pid} is at it already; {} says how far", home.log().display()));
                     None
                 }
                 None => Some(detach(&home, &words(&entering))?),
@@ -188,13 +200,12 @@ fn is_this_nodes(home: &Home, name: &NodeName) -> Result<(), Failed> {
 
 /// The secret that was copied with the directory; a cluster of one node needs none from elsewhere.
 fn secret(home: &Home, dir: &Path, nodes: usize) -> Result<(), Failed> {
-    let bad = |e: crate::net::introduction::SecretError| Failed::usage(e.to_string());
-    if SharedSecret::read(&home.places.secret_file()).map_err(bad)?.is_some() {
+    if SharedSecret::read(&home.places.secret_file())?.is_some() {
         return Ok(());
     }
     let copied = Places::under(Some(dir)).secret_file();
-    match SharedSecret::read(&copied).map_err(bad)? {
-        Some(secret) => secret.keep(&home.places.secret_file()).map_err(bad),
+    match SharedSecret::read(&copied)? {
+        Some(secret) => Ok(secret.keep(&home.places.secret_file())?),
         None if nodes == 1 => home.secret_or_new().map(drop),
         None => Err(Failed::by_hand(format!(
             "there is no {}, by which the nodes know each other; nothing was started. Before the directory is copied to the \
@@ -222,7 +233,7 @@ async fn resume(home: &Home) -> Result<(), Failed> {
 }
 
 /// Shows how far the node is until it votes.
-async fn followed(home: &Home, started: Option<(Child, PathBuf)>) -> Result<(), Failed> {
+async fn followed(home: &Home, started: Option<Started>) -> Result<(), Failed> {
     let votes = async {
         answers(home).await?;
         until_it_votes(&of(home, Verb::Status(Status { package: None }))).await
@@ -230,14 +241,13 @@ async fn followed(home: &Home, started: Option<(Child, PathBuf)>) -> Result<(), 
     beside(started, votes).await
 }
 
-/// Waits for something that a process is to bring about, unless that process ends.
-async fn beside(
-    started: Option<(Child, PathBuf)>,
-    wanted: impl Future<Output = Result<(), Failed>>,
-) -> Result<(), Failed> {
+/// Waits for something that a process is to bring about, unless that process ends. What the process says is shown.
+async fn beside(started: Option<Started>, wanted: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
     let ended = async {
-        let Some((mut child, log)) = started else { return std::future::pending().await };
+        let Some(Started { mut child, log, from }) = started else { return std::future::pending().await };
+        let mut shown = from;
         loop {
+            shown += show(&log, shown);
             alive(&mut child, &log)?;
             sleep(LOOK_EVERY).await;
         }
@@ -246,6 +256,24 @@ async fn beside(
         outcome = wanted => outcome,
         ended = ended => ended,
     }
+}
+
+/// Shows the whole lines that a node's process has written into its log from there on about itself, and answers how many
+/// bytes that were. What its agent writes is for the log.
+fn show(log: &Path, from: u64) -> u64 {
+    let Ok(text) = read_from(log, from) else { return 0 };
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let lines = String::from_utf8_lossy(&text[..whole]);
+    lines.lines().filter_map(|line| line.strip_prefix(SAID)).for_each(say);
+    whole as u64
+}
+
+fn read_from(log: &Path, from: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(log)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut text = Vec::new();
+    file.take(SHOW_MAX_BYTES).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Or why not: what it said last.

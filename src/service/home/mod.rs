@@ -9,8 +9,9 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::bounded;
 use crate::cli::exit::Failed;
-use crate::config::{Config, Places};
+use crate::config::{Config, FILE_LIMIT, Places, REMOVAL_FILE};
 use crate::host::own_files;
 use crate::net::introduction::SharedSecret;
 use crate::package::NodeName;
@@ -58,7 +59,7 @@ impl Home {
     fn config(&self) -> Result<Option<Config>, Failed> {
         let path = self.places.config_file();
         let shown = path.display().to_string();
-        match std::fs::read_to_string(&path) {
+        match bounded::read_text(&path, FILE_LIMIT) {
             Ok(text) => Config::parse(&shown, &text).map(Some).map_err(|bad| Failed::usage(bad.to_string())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Failed::usage(format!("cannot read {shown}: {e}"))),
@@ -68,7 +69,12 @@ impl Home {
     /// Whether the node here is, or was, in a cluster: its state says where it belongs, and nothing is to be asked.
     fn has_state(&self) -> bool {
         let state = self.places.state_dir();
-        state.join(CERTIFICATE).exists() || state.join("node.json").exists() || state.join("removed.json").exists()
+        state.join(CERTIFICATE).exists() || state.join("node.json").exists() || state.join(REMOVAL_FILE).exists()
+    }
+
+    /// Where the process that serves the directory writes.
+    fn log(&self) -> PathBuf {
+        self.places.log_dir().join("agent.log")
     }
 
     /// Makes the directories that the node keeps things in, and its file.
@@ -85,13 +91,12 @@ impl Home {
 
     /// The secret for a join: the directory's own, or a copy of the user's. None where there is neither.
     fn secret(&self) -> Result<Option<SharedSecret>, Failed> {
-        let bad = |e: crate::net::introduction::SecretError| Failed::usage(e.to_string());
-        if let Some(own) = SharedSecret::read(&self.places.secret_file()).map_err(bad)? {
+        if let Some(own) = SharedSecret::read(&self.places.secret_file())? {
             return Ok(Some(own));
         }
         let Some(users) = users_secret() else { return Ok(None) };
-        let Some(secret) = SharedSecret::read(&users).map_err(bad)? else { return Ok(None) };
-        secret.keep(&self.places.secret_file()).map_err(bad)?;
+        let Some(secret) = SharedSecret::read(&users)? else { return Ok(None) };
+        secret.keep(&self.places.secret_file())?;
         Ok(Some(secret))
     }
 
@@ -100,10 +105,9 @@ impl Home {
         if let Some(secret) = self.secret()? {
             return Ok(secret);
         }
-        let bad = |e: crate::net::introduction::SecretError| Failed::usage(e.to_string());
-        let made = SharedSecret::make(&self.places.secret_file()).map_err(bad)?;
+        let made = SharedSecret::make(&self.places.secret_file())?;
         if let Some(users) = users_secret() {
-            made.keep(&users).map_err(bad)?;
+            made.keep(&users)?;
         }
         Ok(made)
     }
@@ -161,7 +165,7 @@ mod tests {
         home.write(&node("b")).unwrap();
         assert_eq!(home.config().unwrap().unwrap().name, Some(NodeName::new("a").unwrap()));
         std::fs::create_dir_all(home.places.state_dir()).unwrap();
-        std::fs::write(home.places.state_dir().join("removed.json"), "{}").unwrap();
+        std::fs::write(home.places.state_dir().join(REMOVAL_FILE), "{}").unwrap();
         assert!(home.has_state());
     }
 }

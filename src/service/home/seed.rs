@@ -5,9 +5,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
 use super::settle::is_own;
+use crate::bounded;
 use crate::cli::args::ProfileArg;
 use crate::cli::exit::Failed;
-use crate::config::{PORT_DEFAULT, SNAPSHOT_PERIOD};
+use crate::config::{FILE_LIMIT, PORT_DEFAULT, SNAPSHOT_PERIOD};
 use crate::package::NodeName;
 
 /// What lite-raft's author takes, in seconds; below the last one he would not go in production.
@@ -17,7 +18,7 @@ const ELECTION_PRODUCTION_S: u32 = 10;
 /// What `conf/` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seed {
-    /// In the order of the file; the first makes the cluster.
+    /// In the order of the file.
     pub(super) nodes: Vec<NodeName>,
     pub(super) profile: ProfileArg,
     pub(super) snapshot_period: Option<u32>,
@@ -25,10 +26,17 @@ pub(super) struct Seed {
     pub(super) remarks: Vec<String>,
 }
 
+impl Seed {
+    /// Who makes the cluster: the first by name, so that nodes whose files differ in order do not all think it is them.
+    pub(super) fn founder(&self) -> &NodeName {
+        self.nodes.iter().min().unwrap_or(&self.nodes[0])
+    }
+}
+
 /// Reads the directory's `conf/`.
 pub(super) fn read(dir: &Path) -> Result<Seed, Failed> {
     let conf = dir.join("conf");
-    let text = |name: &str| std::fs::read_to_string(conf.join(name));
+    let text = |name: &str| bounded::read_text(&conf.join(name), FILE_LIMIT);
     let list = text("cluster_nodes").map_err(|e| {
         Failed::usage(format!(
             "cannot read {}: {e}. It holds the names of the cluster's nodes with blanks between them; nothing was done",
@@ -145,6 +153,13 @@ mod tests {
         assert_eq!(seed.profile, ProfileArg::Default);
         assert!(seed.remarks[1].contains("in production"), "{:?}", seed.remarks);
         assert!(parse("node1", None, Some("")).unwrap().remarks.is_empty());
+    }
+
+    #[test]
+    fn nodes_whose_files_differ_in_order_agree_on_who_makes_the_cluster() {
+        for list in ["node1 node2 node3", "node3 node2 node1", "node2 node3 node1"] {
+            assert_eq!(parse(list, None, None).unwrap().founder().as_str(), "node1");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::cli::args::{self, Args, Leave, Serve, Verb};
 use crate::cli::exit::Failed;
 use crate::cli::{perform, report};
 use crate::host::keeper_link;
+use crate::net::vacant;
 use crate::service::EXIT_DISK_FAILED;
 
 /// systemd's pause between the end of an agent and the start of the next.
@@ -32,9 +33,12 @@ const KEEPER_ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// The agent's exit code for a configuration that it cannot use.
 const EXIT_UNUSABLE: i32 = 2;
 
+/// What its lines begin with.
+pub(super) const SAID: &str = "pkgctl: ";
+
 /// A line for whoever looks on.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(anstream::stderr(), "pkgctl: {text}");
+    let _ = writeln!(anstream::stderr(), "{SAID}{text}");
 }
 
 /// Runs until told to end; says what is wrong and answers the exit code.
@@ -70,12 +74,20 @@ fn prepare(args: &Args, verb: &Serve) -> Result<(Home, Serving, Entering), Faile
             node.listen.ip()
         )));
     }
+    if entry != Entry::Settled {
+        can_listen(&node)?;
+    }
     share(&home, &entry, verb)?;
     home.write(&node)?;
     told(&home, &node, &entry, verb);
     let entering =
         Entering { entry, patient: verb.patient, unless: verb.unless_known_by.clone(), profile: verb.profile };
     Ok((home, serving, entering))
+}
+
+/// Before anything is made: a node whose ports somebody else has could not come up.
+pub(super) fn can_listen(node: &Node) -> Result<(), Failed> {
+    vacant::prove(node.listen, &[], node.http).map_err(|taken| Failed::rejected(taken.to_string()))
 }
 
 /// The secret: made with a cluster, needed for a join.

@@ -86,19 +86,28 @@ pub(super) async fn end(home: &Home, within: Duration) -> Result<bool, Failed> {
     })
 }
 
-/// Starts a process that serves the directory and outlives this one; what it says goes to the log that is answered.
-pub(super) fn detach(home: &Home, words: &[String]) -> Result<(Child, PathBuf), Failed> {
-    let log = home.places.log_dir().join("agent.log");
+/// A process that serves the directory.
+pub(super) struct Started {
+    pub(super) child: Child,
+    /// Where what it says goes.
+    pub(super) log: PathBuf,
+    /// From which byte on.
+    pub(super) from: u64,
+}
+
+/// Starts a process that serves the directory and outlives this one.
+pub(super) fn detach(home: &Home, words: &[String]) -> Result<Started, Failed> {
+    let log = home.log();
     let bad =
         |e: std::io::Error| Failed::usage(format!("cannot start a process that writes to {}: {e}", log.display()));
     own_files::dir(&home.places.log_dir(), 0o755).map_err(bad)?;
     let out = own_files::append(&log).map_err(bad)?;
-    let err = out.try_clone().map_err(bad)?;
+    let (err, from) = (out.try_clone().map_err(bad)?, out.metadata().map_err(bad)?.len());
     let mut command = Command::new("/proc/self/exe");
     // It must not depend on a name that leads elsewhere by then, nor on a directory that is to be unmounted.
     command.args(["serve", "--detached"]).args(words).arg(&home.dir).current_dir("/");
     let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().map_err(bad)?;
-    Ok((child, log))
+    Ok(Started { child, log, from })
 }
 
 #[cfg(test)]

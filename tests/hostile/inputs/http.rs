@@ -2,23 +2,26 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pkgctl::api::door::{Door, DoorError, TokenOffer};
 use pkgctl::api::local::Local;
-use pkgctl::api::routes::routes;
+use pkgctl::api::routes::{LocalDoor, local_routes, routes};
 use pkgctl::api::types::Failure;
+use pkgctl::api::types::raft::{LeavePlan, LeaveRequest, Left, StandaloneBegun, StandalonePlan, StandaloneRequest};
 use pkgctl::engine::check::consistent;
 use pkgctl::engine::fence::call::{FenceAsk, FenceSaid};
 use pkgctl::engine::kv::Range;
 use pkgctl::engine::planner::Note;
 use pkgctl::engine::{Command, LogIndex, NodeId, Reply, State, WallMillis, apply};
 use pkgctl::net::http::{Caller, serve_stream};
-use pkgctl::package::{NodeName, PackageName};
+use pkgctl::net::identity::Authority;
+use pkgctl::package::{Millis, NodeName, PackageName};
 use pkgctl::raft::status::Role;
 use pkgctl::raft::watched::Watched;
 use pkgctl::raft::{RaftStatus, Watch};
@@ -33,7 +36,15 @@ struct Lone(Arc<Mutex<State>>);
 
 impl Lone {
     fn new() -> Self {
-        Self(Arc::new(Mutex::new(State::clone(&scene::state()))))
+        // It signs certificates, so it needs a key that is one.
+        static AUTHORITY: LazyLock<Authority> =
+            LazyLock::new(|| Authority::create(scene::CLUSTER, "test").expect("an authority can be made"));
+        let mut state = State::clone(&scene::state());
+        if let Some(cluster) = &mut state.cluster {
+            AUTHORITY.certificate_pem().clone_into(&mut cluster.ca_certificate);
+            cluster.ca_key = AUTHORITY.key_pem();
+        }
+        Self(Arc::new(Mutex::new(state)))
     }
 }
 
@@ -70,22 +81,9 @@ impl Door for Lone {
     }
 
     fn raft(&self) -> RaftStatus {
-        RaftStatus {
-            node: pkgctl::engine::FOUNDER,
-            role: Role::Leader,
-            term: 1,
-            leader: None,
-            voters: [pkgctl::engine::FOUNDER].into(),
-            learners: [].into(),
-            addresses: [].into(),
-            changing: false,
-            last_log: None,
-            committed: None,
-            applied: None,
-            snapshot: None,
-            peers: [].into(),
-            fatal: None,
-        }
+        let founder = pkgctl::engine::FOUNDER;
+        let voters = [founder].into();
+        RaftStatus { voters, majority_heard: Some(Millis(0)), ..RaftStatus::empty(founder, Role::Leader) }
     }
 
     fn local(&self) -> Local {
@@ -105,7 +103,11 @@ impl Door for Lone {
     }
 
     async fn step_down(&self, _to: Option<NodeId>) -> Result<(), DoorError> {
-        Err(DoorError::Refused("it is alone".to_owned()))
+        Err(alone())
+    }
+
+    async fn answers(&self, _address: SocketAddr) -> bool {
+        false
     }
 
     async fn stand(&self) -> Result<(), DoorError> {
@@ -116,13 +118,39 @@ impl Door for Lone {
         Vec::new()
     }
 
-    fn new_token(&self) -> Result<TokenOffer, DoorError> {
+    fn new_token(&self, _: u64) -> Result<TokenOffer, DoorError> {
         Ok(TokenOffer { token: "t".to_owned(), digest: "1".repeat(64), expires: WallMillis(9), valid_s: 1 })
     }
 
     fn log_file(&self, package: &PackageName) -> PathBuf {
         PathBuf::from("/nonexistent").join(package.as_str())
     }
+}
+
+impl LocalDoor for Lone {
+    async fn standalone_plan(&self) -> Result<StandalonePlan, DoorError> {
+        Err(alone())
+    }
+
+    async fn go_alone(&self, _: StandaloneRequest, _: String) -> Result<StandaloneBegun, DoorError> {
+        Err(alone())
+    }
+
+    fn whole_log(&self) -> Result<Arc<State>, DoorError> {
+        Ok(Arc::new(self.read(State::clone)))
+    }
+
+    async fn leave_plan(&self) -> Result<LeavePlan, DoorError> {
+        Err(alone())
+    }
+
+    async fn leave(&self, _: LeaveRequest, _: String) -> Result<Left, DoorError> {
+        Err(alone())
+    }
+}
+
+fn alone() -> DoorError {
+    DoorError::Refused("it is alone".to_owned())
 }
 
 /// Runs one talk; a request that asks to wait is left waiting.
@@ -161,12 +189,19 @@ impl AsyncRead for Sent<'_> {
     }
 }
 
-/// Any bytes on a connection: whatever is answered is HTTP, and never that something of ours failed.
-pub fn run(bytes: &[u8]) -> bool {
+/// What root on the node is answered to any bytes.
+fn answered(bytes: &[u8]) -> Vec<u8> {
     let (mut said, door) = (Vec::new(), Lone::new());
     let stream = tokio::io::join(Sent { bytes, looks: LOOKS_MAX }, &mut said);
-    in_time(serve_stream(routes(door.clone()), stream, Caller::Local { uid: 0 }));
+    let all = routes(door.clone()).merge(local_routes(door.clone()));
+    in_time(serve_stream(all, stream, Caller::Local { uid: 0 }));
     door.read(consistent).expect("the state stays consistent");
+    said
+}
+
+/// Any bytes on a connection: whatever is answered is HTTP, and never that something of ours failed.
+pub fn run(bytes: &[u8]) -> bool {
+    let said = answered(bytes);
     if said.is_empty() {
         return false;
     }
@@ -197,35 +232,52 @@ fn refused_in_our_form(said: &[u8]) {
     }
 }
 
-const ROUTES: [(&str, &str); 19] = [
-    ("GET", "/v1/status"),
-    ("GET", "/v1/changes"),
-    ("GET", "/v1/packages/p1"),
-    ("PUT", "/v1/packages/p1"),
-    ("PUT", "/v1/packages/p2"),
-    ("DELETE", "/v1/packages/p1"),
-    ("GET", "/v1/packages/p1/owner"),
-    ("POST", "/v1/packages/p1/run"),
-    ("POST", "/v1/packages/p1/stop"),
-    ("POST", "/v1/packages/p1/move"),
-    ("POST", "/v1/packages/p1/clear"),
-    ("GET", "/v1/packages/p1/log"),
-    ("POST", "/v1/cluster/remove"),
-    ("POST", "/v1/node/leave"),
-    ("GET", "/v1/kv/"),
-    ("GET", "/v1/kv/a%2Fb"),
-    ("PUT", "/v1/kv/a%2Fb"),
-    ("DELETE", "/v1/kv/a/"),
-    ("POST", "/v1/kv"),
-];
+/// A route of the API, and a path that it takes.
+struct Route {
+    method: String,
+    /// As the description names it.
+    template: String,
+    path: String,
+}
+
+/// Every route that the API's description has, which is held to the routes that are served: one that is added is asked here
+/// without anybody thinking of it.
+static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
+    let described: serde_json::Value =
+        serde_json::from_str(include_str!("../../../src/api/openapi.json")).expect("the description is JSON");
+    let paths = described["paths"].as_object().expect("it has paths");
+    let routes = paths.iter().flat_map(|(template, methods)| {
+        let methods = methods.as_object().expect("a path has methods").keys();
+        methods.map(|method| Route {
+            method: method.to_uppercase(),
+            template: template.clone(),
+            path: filled(template),
+        })
+    });
+    routes.collect()
+});
+
+/// A path that a template stands for.
+fn filled(template: &str) -> String {
+    let name = match template.split('/').nth(2) {
+        Some("packages") => "p1",
+        Some("fences") => "n2",
+        Some("cluster") => "alice",
+        _ => "{name}",
+    };
+    let key = if template.starts_with("/v1/save/") { "a/" } else { "a%2Fb" };
+    let path = template.replace("{name}", name).replace("{key}", key);
+    assert!(!path.contains('{'), "nobody has said what stands for a name in {template}");
+    path
+}
 
 /// A route, the length of a query, the query, a body.
 pub fn request(bytes: &[u8]) -> bool {
     let (route, rest) = choice(bytes);
     let (length, rest) = choice(rest);
     let (query, body) = rest.split_at(usize::from(length).min(rest.len()));
-    let (method, path) = ROUTES[usize::from(route) % ROUTES.len()];
-    run(&whole(method, path, query, body))
+    let route = &ROUTES[usize::from(route) % ROUTES.len()];
+    run(&whole(&route.method, &route.path, query, body))
 }
 
 fn whole(method: &str, path: &str, query: &[u8], body: &[u8]) -> Vec<u8> {
@@ -240,42 +292,65 @@ fn whole(method: &str, path: &str, query: &[u8], body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Query and body of a well-formed request; nothing of both where a route takes none.
+fn example(method: &str, template: &str) -> (&'static str, String) {
+    let text = |body: &str| body.to_owned();
+    let node = || text(r#"{"node":"n2"}"#);
+    match (method, template) {
+        ("GET", "/v1/changes") => ("after=3&within_ms=5", text("")),
+        ("PUT", "/v1/packages/{name}") => ("", serde_json::json!({ "definition": scene::package() }).to_string()),
+        ("DELETE", "/v1/packages/{name}") => ("revision=7", text("")),
+        ("POST", "/v1/packages/{name}/run" | "/v1/packages/{name}/clear") => ("", node()),
+        ("POST", "/v1/packages/{name}/stop") => ("", text(r#"{"scope":"everywhere"}"#)),
+        ("POST", "/v1/packages/{name}/move" | "/v1/raft/step-down") => ("", text(r#"{"to":"n2"}"#)),
+        ("GET", "/v1/packages/{name}/log") => ("offset=1&tail=2&within_ms=0", text("")),
+        ("POST", "/v1/cluster/remove" | "/v1/cluster/keep") => ("", node()),
+        ("PUT", "/v1/cluster/clients/{name}") => ("", serde_json::json!({ "request": REQUEST }).to_string()),
+        ("POST", "/v1/raft/force-standalone") => ("", text(r#"{"cluster":"test","fence":true}"#)),
+        ("POST", "/v1/cluster/leave") => ("", text(r#"{"cluster":"test","exported":7}"#)),
+        ("PUT", "/v1/fences/{name}") => ("", text(FENCE)),
+        ("POST", "/v1/fences/{name}/order") => ("", text(r#"{"action":"off","force":true}"#)),
+        ("GET", "/v1/kv/") => ("level=stale&limit=3&from=a&to=b&keys&depth=1", text("")),
+        ("GET", "/v1/kv/{key}") => ("json&level=consistent", text("")),
+        ("PUT", "/v1/kv/{key}") => ("if_revision=0&if_value=3&op=%3C&package=p1&token=7", text("5")),
+        ("POST", "/v1/kv") => ("", text(TXN)),
+        ("POST", "/key") => ("", text(r#"{"a":"1"}"#)),
+        ("POST", "/db/{key}") => ("", text("5")),
+        _ => ("", text("")),
+    }
+}
+
+/// For a certificate, by a key that nobody has kept.
+const REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----\n\
+MIHKMHICAQAwEDEOMAwGA1UEAwwFYWxpY2UwWTATBgcqhkjOPQIBBggqhkjOPQMB\n\
+BwNCAAT9Z9AzoulAuxdhc2da0UUd8KJwf3JosOnV7J4NYcnzM0CjqOtpEKOya3nP\n\
+KWOob+LqcCbvKvOZz0btOZwuISVcoAAwCgYIKoZIzj0EAwIDSAAwRQIgJVu9E4U3\n\
+iKrfnPeYHzA3YM8gF9nbX6YrWrh2sFGpJQECIQCz3H4cOZkNOB8P5nMHFwn3HI0W\n\
+Ufy5Qi4BqtvqgDhJlQ==\n\
+-----END CERTIFICATE REQUEST-----\n";
+const FENCE: &str = r#"{"unchecked":true,"device":{"agent":"/usr/sbin/fence_x","options":{"ip":"10.9.0.1"},"action":"off","timeout":60000,"delay":0}}"#;
+const TXN: &str = r#"{"when":[{"key":"a","op":"<","value":"3"}],"then":[{"put":"a/b","base64":"/w=="}],"else":[{"delete":{"from":"a"}}]}"#;
+
 /// Route, query and body of well-formed requests.
 fn requests() -> Vec<(u8, &'static str, String)> {
-    let mut definition = serde_json::json!({ "definition": scene::package() });
-    let text = definition.to_string();
-    definition["definition"]["name"] = "p2".into();
-    let node = r#"{"node":"n2"}"#.to_owned();
-    vec![
-        (0, "", String::new()),
-        (1, "after=3&within_ms=5", String::new()),
-        (2, "", String::new()),
-        (3, "", text),
-        (4, "", definition.to_string()),
-        (5, "", String::new()),
-        (6, "", String::new()),
-        (7, "", node.clone()),
-        (8, "", r#"{"scope":"everywhere"}"#.to_owned()),
-        (9, "", r#"{"to":"n2"}"#.to_owned()),
-        (10, "", node.clone()),
-        (11, "offset=1&tail=2&within_ms=0", String::new()),
-        (12, "", node),
-        (13, "", String::new()),
-        (14, "level=stale&limit=3&from=a&to=b&keys&depth=1", String::new()),
-        (15, "json&level=consistent", String::new()),
-        (16, "if_revision=0&if_value=3&op=%3C&package=p1&token=7", "5".to_owned()),
-        (17, "", String::new()),
-        (18, "", r#"{"when":[{"key":"a","op":"<","value":"3"}],"then":[{"put":"a/b","base64":"/w=="}],"else":[{"delete":{"from":"a"}}]}"#.to_owned()),
-    ]
+    let all = (0u8..).zip(ROUTES.iter());
+    all.map(|(at, route)| {
+        let (query, body) = example(&route.method, &route.template);
+        (at, query, body)
+    })
+    .collect()
 }
 
 pub fn seeds() -> Vec<Vec<u8>> {
     let all = requests().into_iter().map(|(route, query, body)| {
-        let (method, path) = ROUTES[usize::from(route)];
-        whole(method, path, query.as_bytes(), body.as_bytes())
+        let route = &ROUTES[usize::from(route)];
+        whole(&route.method, &route.path, query.as_bytes(), body.as_bytes())
     });
     let chunked = "PUT /v1/packages/p1 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
-    all.chain([chunked.into()]).collect()
+    let mut another = serde_json::json!({ "definition": scene::package() });
+    another["definition"]["name"] = "p2".into();
+    let another = whole("PUT", "/v1/packages/p2", b"", another.to_string().as_bytes());
+    all.chain([chunked.into(), another]).collect()
 }
 
 pub fn request_seeds() -> Vec<Vec<u8>> {
@@ -284,4 +359,31 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
         chosen(route, &chosen(length, &[query.as_bytes(), body.as_bytes()].concat()))
     };
     requests().into_iter().map(seed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_description_is_asked_and_is_served() {
+        let (mut taken, mut wrong) = (Vec::new(), Vec::new());
+        for (at, query, body) in requests() {
+            let route = &ROUTES[usize::from(at)];
+            let shown = format!("{} {}", route.method, route.path);
+            let said = answered(&whole(&route.method, &route.path, query.as_bytes(), body.as_bytes()));
+            let said = String::from_utf8_lossy(&said).into_owned();
+            // Nothing is said yet where something is waited for. By the refusal's own code: the description, which is a route too, names every one.
+            let codes = ["no_such_route", "no_such_method", "bad_request"];
+            if codes.iter().any(|code| said.contains(&format!("{{\"code\":\"{code}\""))) {
+                wrong.push(format!("{shown}: {said}"));
+            }
+            if said.starts_with("HTTP/1.1 2") {
+                taken.push(shown);
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(ROUTES.len() > 50 && 2 * taken.len() > ROUTES.len(), "of {} are taken: {taken:?}", ROUTES.len());
+        assert!(taken.iter().any(|route| route == "POST /v1/cluster/keep"), "{taken:?}");
+    }
 }

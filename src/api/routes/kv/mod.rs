@@ -17,13 +17,11 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 
 use crate::api::door::Door;
-use crate::engine::kv::{TXN_MAX_BYTES, VALUE_MAX_BYTES};
+use crate::api::types::kv::TXN_TEXT_MAX_BYTES;
+use crate::engine::kv::VALUE_MAX_BYTES;
 
 pub use read::{APPLIED, CREATED, REVISION};
 pub(super) use save::saved;
-
-/// Longest transaction as JSON, in bytes: any value is at most six times as long there.
-const TXN_TEXT_MAX_BYTES: usize = 8 * TXN_MAX_BYTES;
 
 /// The routes of the tree.
 pub(super) fn routes<D: Door>() -> Router<D> {

@@ -65,7 +65,7 @@ pub(super) async fn watch<D: Door>(
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_watches", text));
     };
     let after = match last_heard(&headers)?.or(query.after) {
-        Some(after) => LogIndex(after),
+        Some(after) => reached(&door, query.level, LogIndex(after)).await?,
         None => {
             query.level.reached(&door).await?;
             door.read(|state| state.applied)
@@ -82,6 +82,26 @@ pub(super) async fn watch<D: Door>(
     let talk = Talk { watch, first: Some(said), over: false, _place: place };
     let body = Body::from_stream(stream::unfold(talk, Talk::next));
     Ok(([(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+/// The entry that a watch goes on after. One that this log has not come to is of another cluster, or of a log that was lost:
+/// what changes until then would be passed over.
+async fn reached<D: Door>(door: &D, level: Level, after: LogIndex) -> Result<LogIndex, Refusal> {
+    let applied = || door.read(|state| state.applied);
+    // A stale watch may begin on a node that is behind the one that told the client.
+    if after <= applied() || matches!(level, Level::Stale) {
+        return Ok(after);
+    }
+    level.reached(door).await?;
+    let last = applied();
+    if after <= last {
+        return Ok(after);
+    }
+    let text = format!(
+        "entry {after} is not of this cluster's log, which ends with {last}; read again, and watch from the revision of what was \
+         read"
+    );
+    Err(Refusal::new(StatusCode::GONE, "behind", text))
 }
 
 fn last_heard(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {

@@ -96,21 +96,12 @@ pub(super) struct NoQuery {}
 /// Puts a transaction into the log.
 pub(super) async fn carry_out<D: Door>(door: &D, txn: Txn, by: By) -> Result<Outcome, Refusal> {
     let (_, reply) = door.submit(Command::Kv(txn), by.0).await?;
-    match reply {
-        Reply::Kv(outcome) => Ok(outcome),
-        Reply::Rejected(rejected) => Err(rejected.into()),
-        other @ (Reply::Done
-        | Reply::Already
-        | Reply::Node(_)
-        | Reply::Session(_)
-        | Reply::Incarnation(_)
-        | Reply::Set(_)
-        | Reply::Token(_)
-        | Reply::Revision(_)) => {
-            let text = format!("the log answered {other:?} to a change of keys; this is a defect of pkgctl");
-            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", text))
-        }
-    }
+    let reply = reply.accepted()?;
+    let Reply::Kv(outcome) = reply else {
+        let text = format!("the log answered {reply:?} to a change of keys; this is a defect of pkgctl");
+        return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "failed", text));
+    };
+    Ok(outcome)
 }
 
 /// The same for a single change, which has failed where its condition does not hold.

@@ -217,6 +217,26 @@ fn a_node_that_is_up_stays_while_the_others_make_no_majority_without_it() {
 }
 
 #[test]
+fn a_removal_that_would_wait_for_a_silent_voter_is_known_before_its_session_has_ended() {
+    let mut log = Log::three();
+    log.state.raft_voters = log.nodes.iter().copied().collect();
+    let (second, third) = (log.sessions[1], log.sessions[2]);
+    let ask = |state: &State, at: usize, silent: &[SessionId]| {
+        removal_waits_for_nobody(state, &node_name(at), &silent.iter().copied().collect())
+    };
+    assert_eq!(ask(&log.state, 1, &[]), Ok(()));
+    let needed = ask(&log.state, 1, &[third]).unwrap_err();
+    assert!(matches!(&needed, Rejected::NodeNeeded { voters: 2, there: 1, absent, .. } if absent == "n3"), "{needed}");
+    assert_eq!(ask(&log.state, 2, &[third]), Ok(()), "it is the silent one that goes");
+    assert_eq!(ask(&log.state, 1, &[second, third]), Ok(()), "it makes no majority smaller");
+    assert_eq!(ask(&log.state, 3, &[third]), Ok(()), "that there is no such node is for the log to say");
+    log.state.raft_voters.remove(&log.nodes[2]);
+    assert_eq!(ask(&log.state, 1, &[third]), Ok(()), "it has no vote");
+    log.state.raft_voters = [log.nodes[0]].into();
+    assert_eq!(ask(&log.state, 1, &[]), Ok(()), "that it is the last voter is for the log to say");
+}
+
+#[test]
 fn the_last_voter_cannot_be_given_up() {
     let mut log = Log::three();
     log.state.sessions.clear();

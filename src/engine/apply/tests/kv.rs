@@ -39,6 +39,22 @@ fn a_repeated_request_changes_nothing_and_is_answered_as_before() {
 }
 
 #[test]
+fn a_request_under_the_name_of_another_one_is_refused_and_changes_nothing() {
+    let mut log = Log::three();
+    let named = |change| Txn { request: Some(RequestId(1)), ..change };
+    let first = log.apply(Command::Kv(named(put("1")))).reply;
+    let kv = log.state.kv.clone();
+    let other = Key::new("app/other").unwrap();
+    let elsewhere = Txn { then: vec![Change::Put { key: other.clone(), value: "1".into() }], ..Txn::default() };
+    for another in [elsewhere, put("2")] {
+        let refused = log.apply(Command::Kv(named(another)));
+        assert_eq!(refused.reply, Reply::Rejected(Rejected::RequestNameTaken { request: RequestId(1) }));
+        assert_eq!((refused.touched, &log.state.kv), (Vec::new(), &kv));
+    }
+    assert_eq!(log.apply(Command::Kv(named(put("1")))).reply, first);
+}
+
+#[test]
 fn a_guarded_change_is_made_under_the_current_ownership_only() {
     let mut log = Log::three();
     log.run();
@@ -58,6 +74,7 @@ fn a_guarded_change_is_made_under_the_current_ownership_only() {
     assert_eq!(value(&log), Some("mine"));
     log.release(0, token, ReleaseOutcome::Stopped);
     let late = log.apply(guarded(token.0, "late")).reply;
-    assert!(matches!(late, Reply::Rejected(Rejected::TokenMoved { .. })), "{late:?}");
+    let Reply::Rejected(moved @ Rejected::TokenMoved { .. }) = late else { panic!("{late:?}") };
+    assert!(moved.to_string().starts_with(&format!("nobody owns package '{}' now (its last token was {token})", p1())));
     assert_eq!(value(&log), Some("mine"));
 }

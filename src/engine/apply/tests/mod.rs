@@ -14,7 +14,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Applied, apply, apply_membership};
+use super::{Applied, apply, apply_membership, removal_waits_for_nobody};
 use crate::engine::command::{Entry, NewNode, ReleaseOutcome, StopScope, Takeover};
 use crate::engine::event::Timeline;
 use crate::engine::state::{Cluster, DatagramKey, Phase};

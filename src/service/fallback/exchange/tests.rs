@@ -100,8 +100,13 @@ impl Node {
 
     /// The new one is, and the old one is kept.
     fn is_new(&self) {
+        self.is_new_in(0);
+    }
+
+    /// ... in that of its places.
+    fn is_new_in(&self, turn: u32) {
         assert_eq!((self.identity(), self.credentials().bearer().cluster), (NEW, NEW));
-        let aside = place_aside(self.path(), OLD.cluster, OLD.node);
+        let aside = place_aside(self.path(), OLD.cluster, OLD.node, turn);
         assert_eq!(crate::raft::identity(&aside).unwrap(), Some(OLD));
         let kept = IdentityDir::open(aside.join(IDENTITY_DIR)).unwrap().load().unwrap().unwrap();
         assert_eq!(kept.bearer().cluster, OLD.cluster);
@@ -156,6 +161,75 @@ fn a_loss_of_power_between_any_two_steps_after_the_marker_brings_the_new_store_i
         stop_after += 1;
     }
     assert_eq!(stop_after, 7, "two for each part, and the end");
+}
+
+/// How an operator may bring a kept store back.
+#[derive(Clone, Copy, Debug)]
+enum PutBack {
+    Copied,
+    Moved,
+    CopiedWithAll,
+    MovedWithAll,
+}
+
+impl Node {
+    /// Throws the store away that is in force, and brings the one back that was kept first.
+    fn put_back(&self, how: PutBack) {
+        let run = |program: &str, words: &[&Path]| {
+            assert!(std::process::Command::new(program).args(words).status().unwrap().success(), "{program} {words:?}");
+        };
+        let aside = place_aside(self.path(), OLD.cluster, OLD.node, 0);
+        for part in PARTS {
+            run("rm", &[Path::new("-r"), &self.path().join(part)]);
+        }
+        let parts: Vec<&str> = match how {
+            PutBack::Copied | PutBack::Moved => PARTS.to_vec(),
+            PutBack::CopiedWithAll | PutBack::MovedWithAll => PARTS.into_iter().chain([MARKER_FILE]).collect(),
+        };
+        for part in parts {
+            match how {
+                PutBack::Copied | PutBack::CopiedWithAll => {
+                    run("cp", &[Path::new("-a"), &aside.join(part), self.path()]);
+                }
+                PutBack::Moved | PutBack::MovedWithAll => run("mv", &[&aside.join(part), self.path()]),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_store_that_was_put_back_by_hand_can_go_alone_again_and_its_marker_decides_nothing() {
+    for how in [PutBack::Copied, PutBack::Moved, PutBack::CopiedWithAll, PutBack::MovedWithAll] {
+        let node = Node::new();
+        let go = || {
+            let going = node.prepare(Arc::new(RealDisk)).unwrap();
+            going.commit(node.path()).unwrap();
+            (going.kept(node.path()), finish(node.path()).unwrap().unwrap())
+        };
+        let (first, _) = go();
+        node.is_new();
+        node.put_back(how);
+        for _ in 0..2 {
+            assert_eq!(finish(node.path()).unwrap(), None, "{how:?}");
+            assert_eq!((node.identity(), node.credentials().bearer().cluster), (OLD.cluster, OLD.cluster), "{how:?}");
+            assert!(!node.path().join(MARKER_FILE).exists() && first.join(MARKER_FILE).exists(), "{how:?}");
+        }
+        let (second, marker) = go();
+        assert_eq!((marker.to, second == first), (NEW, false), "{how:?}");
+        node.is_new_in(1);
+        assert_eq!(finish(node.path()).unwrap(), None, "{how:?}: it happens once");
+    }
+}
+
+#[test]
+fn what_is_being_made_is_not_brought_into_force_by_a_marker_of_something_else() {
+    let node = Node::new();
+    let going = node.prepare(Arc::new(RealDisk)).unwrap();
+    let other = Marker { to: ClusterId(9), ..going.marker };
+    Going { marker: other, end: going.end }.commit(node.path()).unwrap();
+    assert_eq!(finish(node.path()).unwrap(), None);
+    assert_eq!((node.identity(), node.credentials().bearer().cluster), (OLD.cluster, OLD.cluster));
+    assert!(!node.path().join(NEW_DIR).exists());
 }
 
 #[tokio::test]
@@ -250,6 +324,7 @@ fn what_a_node_that_left_says_is_not_what_one_says_that_was_removed() {
         how,
         by: "root@n1".to_owned(),
         since: WallMillis(5),
+        turn: 0,
     };
     let (left, removed) = (record(How::Left).sentence(), record(How::Removed).sentence());
     assert!(left.contains("has left cluster test") && left.contains("pkgctl cluster remove"), "{left}");
