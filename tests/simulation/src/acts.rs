@@ -1,6 +1,6 @@
 //! What acts for a package, where and until when, in true time: the record that I1 and I2 are judged by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pkgctl::engine::check::{Claim, one_actor};
@@ -105,6 +105,17 @@ impl Acts {
         let open = inner.open.values().map(|act| claim(act, act.until.min(now)));
         let claims: Vec<Claim> = inner.done.iter().cloned().chain(open).collect();
         one_actor(&claims).map_err(|violation| violation.to_string())
+    }
+
+    /// Every token that anything acted under.
+    pub fn tokens(&self) -> BTreeMap<PackageName, BTreeSet<Token>> {
+        let inner = self.lock();
+        let open = inner.open.values().map(|act| (&act.package, act.token));
+        let mut all: BTreeMap<PackageName, BTreeSet<Token>> = BTreeMap::new();
+        for (package, token) in inner.done.iter().map(|claim| (&claim.package, claim.token)).chain(open) {
+            all.entry(package.clone()).or_default().insert(token);
+        }
+        all
     }
 
     /// How many acts there were.

@@ -7,7 +7,7 @@
 //! - [`clock`], [`disk`] and [`table`], [`net`], [`kernel`]: what a machine has. [`machine`]: one of them.
 //! - [`keeper`], [`guard`], [`link`], [`wire`], [`agent`]: the shipped parts, driven.
 //! - [`world`], [`acts`], [`trace`]: what there is, what acts, what happened.
-//! - [`setup`], [`storm`], [`clients`], [`members`]: what is done to it. [`check`]: what must hold.
+//! - [`setup`], [`storm`], [`clients`], [`keys`], [`members`]: what is done to it. [`check`]: what must hold.
 //! - [`plant`]: bugs to be found. [`run`]: one seed from beginning to end.
 
 pub mod acts;
@@ -20,6 +20,7 @@ pub mod disk;
 pub mod guard;
 pub mod keeper;
 pub mod kernel;
+pub mod keys;
 pub mod link;
 pub mod machine;
 pub mod members;

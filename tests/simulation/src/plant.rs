@@ -35,6 +35,10 @@ pub enum Plant {
     RestartsAll,
     /// Keepers seal with a new key of the datagrams as soon as they have it.
     SealsAtOnce,
+    /// Changes of keys lose their names: one that is repeated is carried out again.
+    Nameless,
+    /// Changes of keys lose their guard: whoever owned the package once may write.
+    Unguarded,
 }
 
 impl Plant {
@@ -53,6 +57,8 @@ impl Plant {
             Self::StaleReads,
             Self::RestartsAll,
             Self::SealsAtOnce,
+            Self::Nameless,
+            Self::Unguarded,
         ];
         Rule::ALL.into_iter().map(Self::Rule).chain(others).collect()
     }

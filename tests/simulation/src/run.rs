@@ -14,9 +14,10 @@ use pkgctl::engine::Profile;
 
 use crate::check::idle::Idle;
 use crate::check::linear::History;
-use crate::check::{live, states};
+use crate::check::{keys as key_check, live, states};
 use crate::clients::{self, Pace};
 use crate::clock::{Clock, Clocks};
+use crate::keys;
 use crate::machine::Machine;
 use crate::machine::power::Part;
 use crate::plant::Plant;
@@ -135,9 +136,16 @@ async fn whole(seed: u64, options: Options) -> Outcome {
     let count = shape.members + usize::from(shape.spare);
     world.settle((0..count).map(|index| machine(&world, &shape, scratch.path(), index, &mut chance)).collect());
     let (storm, history) = (Arc::<Storm>::default(), Arc::<History>::default());
+    let keys = Arc::<key_check::History>::default();
     spawn(states::watch(world.clone()));
-    let mut story =
-        Story { world: world.clone(), shape, storm: storm.clone(), history: history.clone(), healed: Duration::ZERO };
+    let mut story = Story {
+        world: world.clone(),
+        shape,
+        storm: storm.clone(),
+        history: history.clone(),
+        keys: keys.clone(),
+        healed: Duration::ZERO,
+    };
     let told = {
         let (story, failing) = (std::pin::pin!(story.tell()), std::pin::pin!(failing(&world)));
         match select(story, failing).await {
@@ -158,7 +166,7 @@ async fn whole(seed: u64, options: Options) -> Outcome {
         lasted: Duration::from_nanos(now()),
         faults: storm.begun(),
         acts: world.acts.count(),
-        answered: history.answered(),
+        answered: history.answered() + keys.answered(),
         healed_within: story.healed,
     };
     world.machines().iter().for_each(|machine| machine.kill(&world, Part::Both));
@@ -206,6 +214,7 @@ struct Story {
     shape: Shape,
     storm: Arc<Storm>,
     history: Arc<History>,
+    keys: Arc<key_check::History>,
     healed: Duration,
 }
 
@@ -220,7 +229,8 @@ impl Story {
             self.quiet().await?;
         }
         self.power_loss_of_all().await?;
-        self.last_judgement().await
+        self.last_judgement().await?;
+        self.keys().await
     }
 
     /// I4, and how long it took.
@@ -363,5 +373,30 @@ impl Story {
             return Err("I3 does not hold: a definition is gone".to_owned());
         }
         self.history.check(&last, now()).map_err(|what| format!("I3 or linearizability does not hold: {what}"))
+    }
+
+    /// Keys change while one more storm passes, and while nothing is wrong; all power is lost once more; then everything
+    /// that was asked for is answered, and all answers fit.
+    async fn keys(&mut self) -> Result<(), String> {
+        let until = now() + Duration::from_millis(self.world.draw(4_000, 12_000)).as_nanos() as u64;
+        self.world.log(format_args!("a storm over keys begins"));
+        self.world.set_weather(Weather::STORMY);
+        for _ in 0..3 {
+            spawn(keys::work(self.world.clone(), self.keys.clone(), self.shape.packages, until));
+        }
+        // So that tokens come to be over.
+        let pace = Pace { pause_ms: (200, 900), verbs: 1000 };
+        spawn(clients::work(self.world.clone(), self.history.clone(), self.shape.packages, pace, until));
+        self.storm.rage(&self.world, self.shape.members, until).await;
+        self.heals().await?;
+        self.settles().await?;
+        let idle = Idle::now(&self.world);
+        let until = now() + Duration::from_secs(2).as_nanos() as u64;
+        keys::work(self.world.clone(), self.keys.clone(), self.shape.packages, until).await;
+        idle.check(&self.world, "keys were changed")?;
+        self.power_loss_of_all().await?;
+        keys::settle(&self.world, &self.keys).await?;
+        let last = keys::all(&self.world).await;
+        self.keys.check(&last, &self.world.acts.tokens(), now()).map_err(|what| format!("keys: {what}"))
     }
 }

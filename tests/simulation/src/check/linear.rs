@@ -33,12 +33,12 @@ pub enum Answer {
 
 /// A request.
 #[derive(Clone, Debug)]
-struct Request {
-    register: usize,
+pub(super) struct Request {
+    pub(super) register: usize,
     /// For a write: its value, and the revision it replaces.
-    write: Option<(u64, u64)>,
-    invoked: u64,
-    answered: Option<(u64, Answer)>,
+    pub(super) write: Option<(u64, u64)>,
+    pub(super) invoked: u64,
+    pub(super) answered: Option<(u64, Answer)>,
 }
 
 /// Every request of a run.
@@ -97,7 +97,8 @@ fn proved(answer: Answer) -> Option<u64> {
     }
 }
 
-fn check_one(requests: &[Request]) -> Result<(), String> {
+/// Checks the requests of one register.
+pub(super) fn check_one(requests: &[Request]) -> Result<(), String> {
     in_real_time(requests)?;
     values_fit(requests)?;
     replaces_its_predecessor(requests)

@@ -45,6 +45,16 @@ fn a_key_that_is_used_before_every_keeper_has_it_is_found() {
     is_found_within(4, "SealsAtOnce", Some(Plot::Rekeyed));
 }
 
+#[test]
+fn a_repeated_change_of_keys_that_is_carried_out_again_is_found() {
+    is_found_within(4, "Nameless", None);
+}
+
+#[test]
+fn a_write_under_a_token_that_is_over_is_found() {
+    is_found_within(4, "Unguarded", None);
+}
+
 /// Every rule that no storm finds soon, each with the plot that was arranged for it.
 const ARRANGED: [(&str, Plot); 12] = [
     ("TwoClocksErr", Plot::Drift),
