@@ -203,7 +203,7 @@ fn a_thawed_renewer_cannot_revive_an_element_though_its_lease_goes_on() {
 
         // Coming back is the full take-over.
         keeper.up("testpkg1", VIP4);
-        let asked = scene.on_client(|| ask::by_udp(ip(VIP4))(1));
+        let asked = scene.on_client(|| ask::by_udp_patiently(ip(VIP4))(1));
         assert!(asked, "it answers again");
     });
 }
@@ -286,7 +286,7 @@ fn nothing_is_lost_while_renewing() {
         keeper.order("lease 400");
         keeper.up("testpkg1", VIP4);
         ask::serve(ip(VIP4));
-        let asked = scene.on_client(|| Asker::start("udp4", ask::by_udp(ip(VIP4))));
+        let asked = scene.on_client(|| Asker::start("udp4", ask::by_udp_patiently(ip(VIP4))));
         // Some fifty renewals.
         pass_for(1500);
         let asked = asked.finish();
@@ -333,7 +333,7 @@ fn a_flushed_ruleset_is_put_back_and_guards_again() {
             Nft::open().expect("nftables").commit(&Shape::default().build()).expect("flushed");
             keeper.expect("note someone changed the rules");
             assert_eq!(tables().len(), guarded_by, "the tables are back");
-            assert!(scene.on_client(|| ask::by_udp(ip(VIP4))(1)), "and open");
+            assert!(scene.on_client(|| ask::by_udp_patiently(ip(VIP4))(1)), "and open");
         }
         assert_eq!(keeper.count("lapsed"), 0);
         let askers = ask_in_every_way(scene);
@@ -384,10 +384,10 @@ fn one_address_of_a_package_can_stop_while_another_goes_on() {
         keeper.order(&format!("down testpkg1 {VIP4}"));
         keeper.expect("done down testpkg1/10.0.0.100");
         assert!(!scene.on_client(|| ask::by_udp(ip(VIP4))(1)));
-        assert!(scene.on_client(|| ask::by_udp(ip(VIP6))(1)), "the package's other address goes on");
-        assert!(scene.on_client(|| ask::by_udp(ip("10.0.0.101"))(1)), "and the other package");
+        assert!(scene.on_client(|| ask::by_udp_patiently(ip(VIP6))(1)), "the package's other address goes on");
+        assert!(scene.on_client(|| ask::by_udp_patiently(ip("10.0.0.101"))(1)), "and the other package");
         keeper.up("testpkg1", VIP4);
-        assert!(scene.on_client(|| ask::by_new_tcp(ip(VIP4))(1)), "and it can come back");
+        assert!(scene.on_client(|| ask::by_udp_patiently(ip(VIP4))(1)), "and it can come back");
         keeper.order(&format!("up testpkg1 {VIP4}"));
         keeper.expect("done up testpkg1/10.0.0.100");
         keeper.order(&format!("up testpkg2 {VIP4}"));

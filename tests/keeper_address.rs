@@ -128,7 +128,7 @@ fn an_address_stays_while_agents_change_and_goes_with_an_orderly_end() {
         assert!(is_here(), "what comes next may bind to it");
         ask::serve(vip());
         assert_eq!(b.agent.ask(Op::StartIp { place: place.clone(), ip: ip() }), Outcome::Ok);
-        let asker = scene.on_client(|| Asker::start("udp", ask::by_udp(vip())));
+        let asker = scene.on_client(|| Asker::start("udp", ask::by_udp_patiently(vip())));
         let began = keeper::now();
         b.agent = bench::Agent::attach(&mut b.keeper);
         assert_eq!(b.agent.welcome.running.len(), 1);

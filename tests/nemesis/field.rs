@@ -12,6 +12,7 @@ use pkgctl::lab::{Lab, LabError, LabSpec, Place, Process, floating_address, wait
 use pkgctl::package::{Package, parse};
 
 use crate::asker::{Asker, Said};
+use crate::check::alive::headline;
 use crate::random::Random;
 
 pub const PKGCTL: &str = env!("CARGO_BIN_EXE_pkgctl");
@@ -58,9 +59,9 @@ fn unleased(place: &Place) -> Vec<String> {
 }
 
 impl Field {
-    /// Builds the cluster and runs every package; without leases, to see that the checks see it. None where namespaces
-    /// are refused.
-    pub fn build(random: &mut Random, asker: &Asker, leased: bool) -> Result<Option<Self>> {
+    /// Builds the nodes, which are in no cluster yet; without leases, to see that the checks see it. None where
+    /// namespaces are refused.
+    pub fn build(random: &mut Random, leased: bool) -> Result<Option<Self>> {
         let command = if leased { agent } else { unleased };
         let spec = LabSpec::new(PKGCTL, &NODES).command(command).small(SMALL, STATE, SMALL_BYTES);
         let lab = match Lab::build(spec) {
@@ -72,12 +73,11 @@ impl Field {
             Err(e) => return Err(e.into()),
         };
         let targets = (0..PACKAGES).map(|number| target(&lab, number, random)).collect::<Result<_>>()?;
-        let field = Self { lab, targets };
-        field.found(asker)?;
-        Ok(Some(field))
+        Ok(Some(Self { lab, targets }))
     }
 
-    fn found(&self, asker: &Asker) -> Result<()> {
+    /// Makes the cluster and runs every package.
+    pub fn found(&self, asker: &Asker) -> Result<()> {
         self.agent_up(NODES[0], asker)?;
         self.ctl(NODES[0], &["cluster", "init", "--name", "nemesis"])?;
         for node in &NODES[1..] {
@@ -92,15 +92,15 @@ impl Field {
             self.define(asker, &target.text(if number % 2 == 0 { 1000 } else { 3 }))?;
             self.must(asker, "POST", &format!("/v1/packages/{}/run", target.name), b"{}".to_vec())?;
         }
-        let running = || {
-            NODES.iter().find_map(|node| asker.status(&self.socket(node))).is_some_and(|status| {
-                let up = |t: &Target| {
-                    status.packages.iter().any(|p| p.name.as_str() == t.name && p.state.word() == "running")
-                };
-                self.targets.iter().all(up)
-            })
-        };
-        wait_until(SETUP_WITHIN, || running().then_some(())).context("not every package came up in a healthy cluster")
+        let mut down = Vec::new();
+        let up = wait_until(SETUP_WITHIN, || {
+            let packages = NODES.iter().find_map(|node| asker.status(&self.socket(node)))?.packages;
+            let of = |target: &Target| packages.iter().find(|p| p.name.as_str() == target.name);
+            let due = self.targets.iter().filter(|target| of(target).is_none_or(|p| p.state.word() != "running"));
+            down = due.map(|target| of(target).map_or_else(|| target.name.clone(), headline)).collect();
+            down.is_empty().then_some(())
+        });
+        up.with_context(|| format!("not every package came up in a healthy cluster: {down:?}"))
     }
 
     fn define(&self, asker: &Asker, text: &str) -> Result<()> {

@@ -20,11 +20,14 @@ use crate::history::{Op, Value};
 use crate::nemesis::{Nemesis, steps};
 use crate::operators;
 use crate::random::Random;
+use crate::stalls::Stalls;
 use crate::timeline::Timeline;
 use crate::totals::{Failure, Totals};
 
 /// A healed cluster answers one question by then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// How often a cluster is built at most.
+const BUILDS_MAX: u32 = 3;
 
 /// Which faults a round brings.
 #[derive(Clone, Debug)]
@@ -54,6 +57,7 @@ struct Lap<'a> {
     field: &'a Field,
     asker: &'a Asker,
     timeline: &'a Timeline,
+    stalls: &'a Stalls,
     watches: &'a Mutex<Vec<Watch>>,
     totals: &'a mut Totals,
     values: Values,
@@ -66,11 +70,15 @@ struct Lap<'a> {
 
 /// Runs one lap; `false` when no lab can be had here. A failure has kept its logs.
 pub fn run(seed: u64, course: &Course, totals: &mut Totals) -> Result<bool, Failure> {
+    Stalls::watched(|stalls| run_watched(seed, course, totals, stalls))
+}
+
+fn run_watched(seed: u64, course: &Course, totals: &mut Totals, stalls: &Stalls) -> Result<bool, Failure> {
     let timeline = Timeline::new(course.loud);
     let mut random = Random::new(seed);
     let asker = Asker::new(ASK_WITHIN);
     let lab = |e: anyhow::Error| Failure::of("lab")(format!("seed {seed}: {e:#}"));
-    let Some(field) = Field::build(&mut random, &asker, course.leased).map_err(lab)? else { return Ok(false) };
+    let Some(field) = healthy(seed, &mut random, course, &asker, &timeline, stalls)? else { return Ok(false) };
     timeline.say(format!("seed {seed}: {} packages run on {} nodes", field.targets.len(), NODES.len()));
     totals.laps += 1;
     let watch = |target| Watch::start(&field.lab, target).map_err(lab);
@@ -79,6 +87,7 @@ pub fn run(seed: u64, course: &Course, totals: &mut Totals) -> Result<bool, Fail
         field: &field,
         asker: &asker,
         timeline: &timeline,
+        stalls,
         watches: &watches,
         totals,
         values: Values::default(),
@@ -97,6 +106,31 @@ pub fn run(seed: u64, course: &Course, totals: &mut Totals) -> Result<bool, Fail
     lap.totals.answered += look_at(&watches).iter().map(|watch| watch.answered).sum::<usize>();
     let history = std::mem::take(&mut lap.history);
     outcome.map(|()| true).map_err(|failure| kept_for_reading(&field, &timeline, &history, seed, failure))
+}
+
+/// A cluster in which everything runs. One that a machine which stood still kept from that is built anew.
+fn healthy(
+    seed: u64,
+    random: &mut Random,
+    course: &Course,
+    asker: &Asker,
+    timeline: &Timeline,
+    stalls: &Stalls,
+) -> Result<Option<Field>, Failure> {
+    let lab = Failure::of("lab");
+    for attempt in 1.. {
+        let built = Field::build(random, course.leased).map_err(|e| lab(format!("seed {seed}: {e:#}")))?;
+        let Some(field) = built else { return Ok(None) };
+        let _before = stalls.take();
+        let Err(why) = field.found(asker) else { return Ok(Some(field)) };
+        match stalls.take() {
+            Some(stall) if attempt < BUILDS_MAX => {
+                timeline.say(format!("built anew, because the machine stood still for {stall:?}: {why:#}"));
+            }
+            _ => return Err(kept_for_reading(&field, timeline, &[], seed, lab(format!("{why:#}")))),
+        }
+    }
+    unreachable!("the last attempt answers")
 }
 
 /// Looks at what the programs and the observers have recorded, often enough that nothing is overwritten.
@@ -171,6 +205,7 @@ impl Lap<'_> {
             self.timeline.say(format!("round {number}: {planned:?}"));
         }
         self.totals.count_plan(&plan);
+        let _before = self.stalls.take();
         let before = self.running()?;
         let (ops, stored) = self.with_clients(number, random, &plan, &commanded)?;
         self.totals.count_ops(&ops);
@@ -181,14 +216,22 @@ impl Lap<'_> {
         let after = self.running()?;
         match idle::check(self.field, &plan, &commanded, &before, &after) {
             Ok(undisturbed) => self.totals.undisturbed += undisturbed,
-            Err(why) if self.field.lab.realtime() => return Err(Failure::of("idle")(why)),
-            // Where scheduling is best-effort a busy machine may keep a keeper from renewing: lawful, but told.
-            Err(why) => {
-                self.timeline.say(format!("best-effort scheduling: {why}"));
-                self.totals.disturbed_best_effort += 1;
-            }
+            Err(why) => self.disturbed(why)?,
         }
         self.totals.acknowledged += self.kept.delete_stored(self.field, self.asker);
+        Ok(())
+    }
+
+    /// Lawful, but told, where a keeper may have been kept from renewing: by a busy machine if scheduling is best-effort, by
+    /// one that stood still in any case.
+    fn disturbed(&mut self, why: String) -> Result<(), Failure> {
+        let by = match self.stalls.take() {
+            _ if !self.field.lab.realtime() => "best-effort scheduling".to_owned(),
+            Some(stall) => format!("the machine stood still for {stall:?}"),
+            None => return Err(Failure::of("idle")(why)),
+        };
+        self.timeline.say(format!("{by}: {why}"));
+        self.totals.disturbed_by_machine += 1;
         Ok(())
     }
 

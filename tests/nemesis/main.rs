@@ -18,6 +18,7 @@ mod nemesis;
 mod operators;
 #[path = "../sim/random.rs"]
 mod random;
+mod stalls;
 mod timeline;
 mod totals;
 

@@ -26,8 +26,8 @@ pub struct Totals {
     pub answered: usize,
     /// Programs that were to be left alone in a round, and were.
     pub undisturbed: usize,
-    /// Rounds in which one was disturbed where scheduling is best-effort.
-    pub disturbed_best_effort: usize,
+    /// Rounds in which one was disturbed by the machine: by its scheduling, where that is best-effort, or because it stood still.
+    pub disturbed_by_machine: usize,
     pub revived: usize,
     pub alive_ms: Vec<u64>,
     pub whole_power_losses: usize,
@@ -73,7 +73,7 @@ impl Totals {
             "unsearched": self.unsearched,
             "probes_answered": self.answered,
             "undisturbed": self.undisturbed,
-            "disturbed_best_effort": self.disturbed_best_effort,
+            "disturbed_by_machine": self.disturbed_by_machine,
             "revived": self.revived,
             "alive_ms_median": alive.get(alive.len() / 2),
             "alive_ms_max": alive.last(),

@@ -53,7 +53,8 @@ pub fn check(
     revive(field, asker, out, timeline)
 }
 
-fn headline(view: &PackageView) -> String {
+/// What a package is, and why each node may or may not take it.
+pub fn headline(view: &PackageView) -> String {
     let nodes: Vec<String> = view.nodes.iter().map(|n| format!("{} {}", n.name, n.why)).collect();
     format!("{} is {} ({})", view.name, view.headline(), nodes.join(", "))
 }
