@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 use pkgctl::lab::{CLIENT, Lab, LabSpec, Place, Process, wait_until};
 use serde_json::Value;
@@ -90,7 +90,14 @@ impl Bed {
         Ok(output.stdout)
     }
 
+    /// Waits for one, because a machine that stood still for a second has an election behind it.
     fn leader(&self, target: Target) -> Result<String> {
+        let mut missing = None;
+        let leader = wait_until(PATIENCE, || self.leader_now(target).map_err(|e| missing = Some(e)).ok());
+        leader.ok_or_else(|| missing.unwrap_or_else(|| anyhow!("nobody was asked who leads")))
+    }
+
+    fn leader_now(&self, target: Target) -> Result<String> {
         match target {
             Target::Pkgctl => {
                 let status: Value = serde_json::from_str(self.verb(NODES[0], &["status", "--json"])?.trim())?;
