@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::Table;
 use super::disk::Disk;
 use super::fault::Health;
 use super::identity::{IDENTITY_FILE, Identity, STORE_DIR, StoreLock};
@@ -14,8 +15,7 @@ use super::key::{self, Place};
 use super::log::{Held, LogStore};
 use super::snapshot::{Snapshot, SnapshotFiles};
 use super::tail::{Tail, TailFile};
-use super::writer::Writer;
-use super::{Table, Write};
+use super::writer::{Purged, Writer};
 use crate::engine::codec;
 use crate::raft::record::{LogMark, LogRecord, Vote};
 
@@ -137,10 +137,12 @@ pub fn open<T: Table>(dir: &Path, disk: Arc<dyn Disk>) -> Result<OpenStore<T>, O
     let covered = newest.as_ref().and_then(|snapshot| snapshot.head.last);
     let mut gathered = Gathered::default();
     table.scan(&mut |key, value| gathered.take(key, value)).map_err(because("the log"))?;
-    let loaded = gathered.verify(identity, covered, tail).map_err(damaged)?;
+    let mut loaded = gathered.verify(identity, covered, tail).map_err(damaged)?;
 
     let (writer, queue) = Writer::new(table, tail_file, health.clone(), lock);
-    queue.chores(&loaded.leftovers).map_err(|e| OpenError::io(dir, "clearing purged entries", &e))?;
+    queue
+        .purge(std::mem::take(&mut loaded.leftovers))
+        .map_err(|e| OpenError::io(dir, "clearing purged entries", &e))?;
     let log = LogStore::new(loaded, queue, health.clone());
     Ok(OpenStore { identity, log, writer, snapshots, newest, health })
 }
@@ -167,8 +169,8 @@ pub struct Loaded {
     pub committed: Option<LogMark>,
     /// The purge mark.
     pub purged: Option<LogMark>,
-    /// Deletions of entries at or below the purge mark that were not finished.
-    pub leftovers: Vec<Write>,
+    /// Values of entries at or below the purge mark whose deletion was not finished.
+    pub leftovers: Vec<Purged>,
 }
 
 /// What a table holds, as read.
@@ -215,9 +217,11 @@ impl Gathered {
         let purged: Option<LogMark> = unseal("the purge mark", self.purged.as_deref())?;
         let first = purged.map_or(0, |mark| mark.index + 1);
         let kept = self.entries.split_off(&first);
+        let leftover =
+            |index, (part, bytes): (u16, Vec<u8>)| Purged { key: key::entry(index, part), bytes: bytes.len() };
         let half_deleted = self.entries.into_iter();
-        let leftovers = half_deleted
-            .flat_map(|(index, parts)| parts.into_iter().map(move |(part, _)| Write::Delete(key::entry(index, part))));
+        let leftovers =
+            half_deleted.flat_map(|(index, parts)| parts.into_iter().map(move |part| leftover(index, part)));
         let leftovers = leftovers.collect();
         let entries = decode_entries(purged, kept)?;
         let last = entries.last().map(|held| held.record.mark).or(purged);

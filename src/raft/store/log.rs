@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::fault::Health;
 use super::load::Loaded;
 use super::tail::Tail;
-use super::writer::{CHORE_DELETES, Done, GROUP_BYTES, Op, TailStep, WriterQueue};
+use super::writer::{Done, GROUP_BYTES, Op, Purged, TRUNCATED_AT_ONCE, TailStep, WriterQueue};
 use super::{Write, key};
 use crate::engine::codec::seal;
 use crate::raft::record::{LogMark, LogRecord, Vote};
@@ -31,6 +31,12 @@ impl Held {
     /// An entry that takes that many bytes on disk, after others of so much memory.
     pub fn new(record: LogRecord, parts: u16, bytes: usize, before_bytes: u64) -> Self {
         Self { record: Arc::new(record), parts, upto_bytes: before_bytes + ENTRY_BYTES + bytes as u64 }
+    }
+
+    /// Bytes on disk of each of its parts, on average, after entries of so much memory.
+    fn value_bytes(&self, before_bytes: u64) -> usize {
+        let bytes = self.upto_bytes.saturating_sub(before_bytes + ENTRY_BYTES);
+        usize::try_from(bytes / u64::from(self.parts.max(1))).unwrap_or(usize::MAX)
     }
 }
 
@@ -98,19 +104,22 @@ impl Memory {
         Tail { last: self.last(), vote: self.vote }
     }
 
-    /// Deletions of the entries for which `drop` holds, which are at one end; they leave memory.
-    fn remove(&mut self, drop: impl Fn(u64) -> bool) -> Vec<Write> {
-        let gone = self.entries.iter().filter(|held| drop(held.record.mark.index));
-        let deletions = gone.flat_map(|held| {
-            let index = held.record.mark.index;
-            (0..held.parts).map(move |part| Write::Delete(key::entry(index, part)))
-        });
-        let deletions = deletions.collect();
-        if let Some(first) = self.entries.iter().take_while(|held| drop(held.record.mark.index)).last() {
-            self.dropped_bytes = first.upto_bytes;
+    /// The values of the entries for which `drop` holds, which are at one end; they leave memory.
+    fn remove(&mut self, drop: impl Fn(u64) -> bool) -> Vec<Purged> {
+        let first = self.entries.iter().position(|held| drop(held.record.mark.index)).unwrap_or(self.entries.len());
+        let mut upto_bytes = self.bytes_before(first);
+        let mut values = Vec::new();
+        for held in self.entries.range(first..).take_while(|held| drop(held.record.mark.index)) {
+            let bytes = held.value_bytes(upto_bytes);
+            upto_bytes = held.upto_bytes;
+            let key = |part| key::entry(held.record.mark.index, part);
+            values.extend((0..held.parts).map(|part| Purged { key: key(part), bytes }));
+        }
+        if first == 0 {
+            self.dropped_bytes = upto_bytes;
         }
         self.entries.retain(|held| !drop(held.record.mark.index));
-        deletions
+        values
     }
 }
 
@@ -207,13 +216,14 @@ impl LogStore {
     /// When the store has failed; then `done` is not called.
     pub fn truncate_after(&self, last: Option<LogMark>, done: Done) -> io::Result<()> {
         let mut memory = self.memory();
-        let writes = memory.remove(|index| last.is_none_or(|last| index > last.index));
+        let removed = memory.remove(|index| last.is_none_or(|last| index > last.index));
         let doing = "truncating the log";
         let lowered = memory.tail();
         // The last entries first and each entry whole, so that a crash at any point leaves a log without a gap.
         let mut groups: Vec<Vec<Write>> = vec![Vec::new()];
+        let writes: Vec<Write> = removed.into_iter().map(|value| Write::Delete(value.key)).collect();
         for entry in writes.chunk_by(key::same_entry).rev() {
-            if groups.last().is_some_and(|group| group.len() >= CHORE_DELETES) {
+            if groups.last().is_some_and(|group| group.len() >= TRUNCATED_AT_ONCE) {
                 groups.push(Vec::new());
             }
             groups.last_mut().expect("there is one").extend_from_slice(entry);
@@ -232,7 +242,7 @@ impl LogStore {
     /// When the store has failed; then `done` is not called.
     pub fn purge(&self, upto: LogMark, done: Done) -> io::Result<()> {
         let mut memory = self.memory();
-        let deletions = memory.remove(|index| index <= upto.index);
+        let values = memory.remove(|index| index <= upto.index);
         let purged = memory.purged.map_or(upto, |before| before.max(upto));
         memory.purged = Some(purged);
         // Never behind the purge mark.
@@ -240,7 +250,7 @@ impl LogStore {
         writes.push(Write::Put(key::PURGED.to_vec(), seal(&purged)));
         let tail = TailStep::Note(memory.tail());
         self.queue.push(Op { doing: "purging the log", writes, durable: true, tail, done: Some(done) })?;
-        self.queue.chores(&deletions)
+        self.queue.purge(values)
     }
 
     /// The entries in that range that are there.

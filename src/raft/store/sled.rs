@@ -23,9 +23,10 @@ const CACHE_BYTES: u64 = 8 << 20;
 /// to one that is lost. With less than a segment between two syncs neither can be: when a segment is begun, the one
 /// before it was begun before the last sync; and a place is used again only after a whole later segment.
 ///
-/// One commit holds at most `writer::GROUP_BYTES` and one more operation, which `propose::ENTRY_MAX_BYTES` and the
-/// log's own division of appends and truncations bound. Sled writes some times that, because it writes whole pages
-/// again, and whole pages of what it moves; tests/raft_power prints the most it saw (2.0 MiB) and holds it under this bound.
+/// One commit holds at most `writer::GROUP_BYTES` and one more operation, which `propose::ENTRY_MAX_BYTES` and the log's
+/// own division of appends and truncations bound, and deletes as much of what was purged. Sled writes some times that,
+/// because it writes whole pages again, and whole pages of what it moves; tests/raft_power prints the most it saw
+/// (2.5 MiB) and holds it under this bound.
 pub const SEGMENT_BYTES: usize = 4 << 20;
 
 /// A sled database.

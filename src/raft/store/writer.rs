@@ -21,10 +21,13 @@ use super::{Table, Write};
 pub const QUEUE_MAX: usize = 65_536;
 /// Bytes of one group, less the last operation's; see `sled::SEGMENT_BYTES`.
 pub const GROUP_BYTES: usize = 128 << 10;
-/// Deletions done between two groups, so that purging never makes a commit wait long.
-pub const CHORE_DELETES: usize = 64;
-/// What a deletion counts in a group: the page that it is taken out of is written again.
-const DELETE_COST_BYTES: usize = GROUP_BYTES / CHORE_DELETES;
+/// Deletions of one truncation's step.
+pub const TRUNCATED_AT_ONCE: usize = 64;
+/// What a truncation's deletion counts in a group: the page that it is taken out of is written again.
+const DELETE_COST_BYTES: usize = GROUP_BYTES / TRUNCATED_AT_ONCE;
+/// Bytes of purged values that every group may delete, so that purging never makes a commit wait long. A group that
+/// writes more deletes as much, so that purged values go at least as fast as new ones come.
+const PURGED_BYTES: usize = GROUP_BYTES / 8;
 
 /// Called once with the outcome.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -55,9 +58,18 @@ pub struct Op {
     pub done: Option<Done>,
 }
 
+/// A value that nobody will read again.
+#[derive(Debug)]
+pub struct Purged {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// What it takes.
+    pub bytes: usize,
+}
+
 enum Message {
     Op(Op),
-    Chore(Vec<Write>),
+    Purged(Vec<Purged>),
     Close(Done),
 }
 
@@ -101,13 +113,13 @@ impl WriterQueue {
         (self.progress.queued.load(Ordering::Relaxed), answered)
     }
 
-    /// Queues deletions of what nobody will read again; done when there is time.
+    /// Queues deletions of what nobody will read again: a few go with each group, and more when there is time.
     ///
     /// # Errors
     /// When the store has failed or is closed.
-    pub fn chores(&self, deletions: &[Write]) -> io::Result<()> {
+    pub fn purge(&self, purged: Vec<Purged>) -> io::Result<()> {
         self.health.check()?;
-        deletions.chunks(CHORE_DELETES).try_for_each(|some| self.send(Message::Chore(some.to_vec())))
+        self.send(Message::Purged(purged))
     }
 
     /// Closes the store after everything queued, and answers when its files and lock are free.
@@ -139,7 +151,7 @@ pub struct Writer<T> {
     messages: Receiver<Message>,
     health: Health,
     progress: Arc<Progress>,
-    chores: VecDeque<Vec<Write>>,
+    purged: VecDeque<Purged>,
     /// Taken from the queue but not fit for the group before it.
     held: Option<Message>,
     _lock: StoreLock,
@@ -147,7 +159,7 @@ pub struct Writer<T> {
 
 enum Next {
     Message(Message),
-    Chore,
+    Purge,
     Wait,
     End,
 }
@@ -159,7 +171,7 @@ impl<T: Table> Writer<T> {
         let (sender, messages) = async_channel::unbounded();
         let progress = Arc::<Progress>::default();
         let queue = WriterQueue { messages: sender, health: health.clone(), progress: progress.clone() };
-        (Self { table, tail, messages, health, progress, chores: VecDeque::new(), held: None, _lock: lock }, queue)
+        (Self { table, tail, messages, health, progress, purged: VecDeque::new(), held: None, _lock: lock }, queue)
     }
 
     /// Runs it as a thread of its own until it is closed.
@@ -172,8 +184,8 @@ impl<T: Table> Writer<T> {
             loop {
                 let message = match writer.next() {
                     Next::Message(message) => message,
-                    Next::Chore => {
-                        writer.do_chore();
+                    Next::Purge => {
+                        writer.purge();
                         continue;
                     }
                     Next::Wait => match writer.messages.recv_blocking() {
@@ -196,8 +208,8 @@ impl<T: Table> Writer<T> {
             loop {
                 let message = match writer.next() {
                     Next::Message(message) => message,
-                    Next::Chore => {
-                        writer.do_chore();
+                    Next::Purge => {
+                        writer.purge();
                         continue;
                     }
                     Next::Wait => match writer.messages.recv().await {
@@ -222,8 +234,8 @@ impl<T: Table> Writer<T> {
         match self.messages.try_recv() {
             Ok(message) => Next::Message(message),
             Err(TryRecvError::Closed) => Next::End,
-            Err(TryRecvError::Empty) if self.chores.is_empty() => Next::Wait,
-            Err(TryRecvError::Empty) => Next::Chore,
+            Err(TryRecvError::Empty) if self.purged.is_empty() => Next::Wait,
+            Err(TryRecvError::Empty) => Next::Purge,
         }
     }
 
@@ -231,7 +243,7 @@ impl<T: Table> Writer<T> {
     fn take(mut self, message: Message) -> Option<Self> {
         match message {
             Message::Op(op) => self.commit_group(op),
-            Message::Chore(deletions) => self.chores.push_back(deletions),
+            Message::Purged(some) => self.purged.extend(some),
             Message::Close(done) => {
                 self.messages.close();
                 // In this order: the lock goes last.
@@ -242,13 +254,23 @@ impl<T: Table> Writer<T> {
                 return None;
             }
         }
-        // A steady stream of groups must not starve the chores.
-        self.do_chore();
         Some(self)
     }
 
-    fn do_chore(&mut self) {
-        let Some(deletions) = self.chores.pop_front() else { return };
+    /// Deletions of purged values that take so many bytes.
+    fn deletions(&mut self, mut bytes: usize) -> Vec<Write> {
+        let mut deletions = Vec::new();
+        while bytes > 0
+            && let Some(next) = self.purged.pop_front()
+        {
+            bytes = bytes.saturating_sub(next.bytes);
+            deletions.push(Write::Delete(next.key));
+        }
+        deletions
+    }
+
+    fn purge(&mut self) {
+        let deletions = self.deletions(PURGED_BYTES);
         if self.health.check().is_ok()
             // Nobody waits for these, but what they make the engine rewrite must not pile up unsynced.
             && let Err(e) = self.table.commit(&deletions, true)
@@ -267,14 +289,14 @@ impl<T: Table> Writer<T> {
                     bytes += size(&op);
                     group.push(op);
                 }
-                Ok(Message::Chore(deletions)) => self.chores.push_back(deletions),
+                Ok(Message::Purged(some)) => self.purged.extend(some),
                 Ok(other @ (Message::Op(_) | Message::Close(_))) => self.held = Some(other),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
         let outcome = self.health.check().and_then(|()| {
             let doing = group[0].doing;
-            self.write_group(&mut group).map_err(|e| self.health.fail(doing, &e))
+            self.write_group(&mut group, bytes).map_err(|e| self.health.fail(doing, &e))
         });
         for op in group {
             self.progress.answered.fetch_add(1, Ordering::Relaxed);
@@ -284,13 +306,16 @@ impl<T: Table> Writer<T> {
         }
     }
 
-    fn write_group(&mut self, group: &mut [Op]) -> io::Result<()> {
+    fn write_group(&mut self, group: &mut [Op], bytes: usize) -> io::Result<()> {
         if let TailStep::Lower(tail) = &group[0].tail {
             self.tail.note(*tail)?;
             self.tail.sync()?;
         }
         let durable = group.iter().any(|op| op.durable);
-        let writes: Vec<Write> = group.iter_mut().flat_map(|op| std::mem::take(&mut op.writes)).collect();
+        let mut writes: Vec<Write> = group.iter_mut().flat_map(|op| std::mem::take(&mut op.writes)).collect();
+        if durable {
+            writes.extend(self.deletions(bytes.max(PURGED_BYTES)));
+        }
         self.table.commit(&writes, durable)?;
         let newest = group.iter().rev().find_map(|op| match op.tail {
             TailStep::Note(tail) | TailStep::Witness(tail) | TailStep::Lower(tail) => Some(tail),
@@ -313,3 +338,6 @@ fn size(op: &Op) -> usize {
     };
     op.writes.iter().map(cost).sum()
 }
+
+#[cfg(test)]
+mod tests;

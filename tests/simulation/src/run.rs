@@ -59,33 +59,41 @@ pub struct Outcome {
 }
 
 thread_local! {
-    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// What panicked in the run on this thread; none when there is no run.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// A panic in a task is caught by the runtime and would pass unseen.
+/// A panic in a task is caught by the runtime and would pass unseen. One outside of a run is told as always.
 fn note_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        panic::set_hook(Box::new(|panicked| {
-            PANICS.with(|panics| panics.borrow_mut().push(panicked.to_string()));
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| {
+            let noted = PANICS
+                .with_borrow_mut(|panics| panics.as_mut().map(|panics| panics.push(panicked.to_string())).is_some());
+            if !noted {
+                tell(panicked);
+            }
         }));
     });
 }
 
 fn panicked() -> Option<String> {
-    PANICS.with(|panics| panics.borrow().first().cloned())
+    PANICS.with_borrow(|panics| panics.as_ref()?.first().cloned())
 }
 
 /// Runs a seed.
 pub fn run(seed: u64, options: Options) -> Outcome {
     note_panics();
-    PANICS.with(|panics| panics.borrow_mut().clear());
+    PANICS.set(Some(Vec::new()));
     let mut runtime = SimRuntime::with_seed(seed);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(whole(seed, options))));
-    outcome.unwrap_or_else(|_| {
+    let outcome = outcome.unwrap_or_else(|_| {
         let failure = panicked().unwrap_or_else(|| "the run panicked".to_owned());
         Outcome { failure: Some(failure), ..Outcome::default() }
-    })
+    });
+    PANICS.set(None);
+    outcome
 }
 
 /// What a seed's cluster is like, and what it is put through.
@@ -128,11 +136,12 @@ fn shape(chance: &mut Random, plot: Option<Plot>) -> Shape {
 async fn whole(seed: u64, options: Options) -> Outcome {
     let mut chance = Random::new(seed);
     let shape = shape(&mut chance, options.plot);
-    let world = Arc::new(World::new(&mut chance, Trace::new(options.log), options.plant, shape.profile));
     let scratch = match tempfile::Builder::new().prefix("pkgctl-sim").tempdir_in(scratch_root()) {
         Ok(scratch) => scratch,
         Err(error) => return Outcome { failure: Some(format!("no scratch directory: {error}")), ..Outcome::default() },
     };
+    let trace = Trace::new(options.log);
+    let world = Arc::new(World::new(&mut chance, trace, options.plant, shape.profile, scratch.path()));
     let count = shape.members + usize::from(shape.spare);
     world.settle((0..count).map(|index| machine(&world, &shape, scratch.path(), index, &mut chance)).collect());
     let (storm, history) = (Arc::<Storm>::default(), Arc::<History>::default());

@@ -1,6 +1,7 @@
 //! The world of one run: its seed, its network, its machines, what acts in it, and what was found not to hold.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub struct World {
     weather: Mutex<Weather>,
     machines: OnceLock<Vec<Arc<Machine>>>,
     broken: Mutex<Option<String>>,
+    /// Where the machines' files really lie; its name is chance and nothing of the run.
+    scratch: String,
 }
 
 /// True time, in nanoseconds since the run began.
@@ -83,8 +86,8 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 }
 
 impl World {
-    /// A world without machines.
-    pub fn new(chance: &mut Random, trace: Trace, plant: Option<Plant>, profile: Profile) -> Self {
+    /// A world without machines, whose files lie below a directory.
+    pub fn new(chance: &mut Random, trace: Trace, plant: Option<Plant>, profile: Profile, scratch: &Path) -> Self {
         Self {
             net: Net::new(Random::new(chance.next())),
             chance: Mutex::new(Random::new(chance.next())),
@@ -96,6 +99,7 @@ impl World {
             weather: Mutex::default(),
             machines: OnceLock::new(),
             broken: Mutex::default(),
+            scratch: scratch.display().to_string(),
         }
     }
 
@@ -162,7 +166,8 @@ impl World {
 
     /// A line of the log.
     pub fn log(&self, text: std::fmt::Arguments) {
-        self.trace.lock().unwrap_or_else(PoisonError::into_inner).line(now(), text);
+        let text = text.to_string().replace(&self.scratch, "");
+        self.trace.lock().unwrap_or_else(PoisonError::into_inner).line(now(), format_args!("{text}"));
     }
 
     /// What happened, as one number.

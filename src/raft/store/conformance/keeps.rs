@@ -91,13 +91,27 @@ fn a_purged_log_begins_there_and_leaves_nothing_behind<T: Table>() {
     close(log);
     let log = bed.open();
     assert_eq!(all(&log), (900..1000).map(|index| record(1, index)).collect::<Vec<_>>());
-    append(&log, 1, 1000..1001);
     close(log);
-    close(bed.open());
+    // They go a few at a time: with each group at least, and it may be closed again in between.
+    let mut before = usize::MAX;
+    for index in 1000.. {
+        let log = bed.open();
+        append(&log, 1, index..index + 1);
+        close(log);
+        let left = entries_on_disk(&bed) - (usize::try_from(index).unwrap() + 1 - 900);
+        if left == 0 {
+            return;
+        }
+        assert!(left < before, "{left} of {before} are left");
+        before = left;
+    }
+}
+
+fn entries_on_disk<T: Table>(bed: &Bed<T>) -> usize {
     let table = T::open(&bed.path().join(STORE_DIR), bed.disk.clone()).unwrap();
     let mut entries = 0;
     table.scan(&mut |key, _| entries += usize::from(key[0] == b'e')).unwrap();
-    assert_eq!(entries, 101);
+    entries
 }
 
 fn a_purge_beyond_the_end_moves_the_log_there<T: Table>() {
