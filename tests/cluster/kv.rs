@@ -238,7 +238,9 @@ fn a_stale_read_shows_the_past_and_a_consistent_one_is_refused_where_a_majority_
     assert_eq!(value(others[0], "consistent").0, 503);
     bench.lab.heal(others[0]).unwrap();
     bench.until("the follower has caught up", || value(others[0], "default") == is("newer"));
-    // The leader, cut off: the others go on without it.
+    // The leader, cut off: the others go on without it. Whoever it is by now.
+    let leader = bench.leader();
+    let others: Vec<&str> = ["n1", "n2", "n3"].into_iter().filter(|node| *node != leader).collect();
     bench.lab.cut(&leader, Direction::Both).unwrap();
     let wrote = || ask(&bench, others[1], "PUT /v1/kv/k", b"newest").status == 200;
     bench.until("the others have a leader", wrote);

@@ -39,9 +39,10 @@ fn a_node_whose_disk_is_full_hands_its_packages_over_and_comes_back_when_there_i
         .run_in("n1", &["dd", "if=/dev/zero", &format!("of={filler}"), "bs=4096"], super::bench::PATIENCE)
         .unwrap();
     // Something must be written until the store needs more room; whether it is done does not matter.
+    let value = "x".repeat(64 << 10);
     bench.until("the owner has gone", || {
-        let answered = (0..500).filter_map(|_| bench.request("n2", "POST", "/v1/cluster/token", "{}")).count();
-        answered == 500 && bench.owner_by("n2") == "n2"
+        let answered = (0..4).filter_map(|_| bench.request("n2", "PUT", "/v1/kv/filler", &value)).count();
+        answered == 4 && bench.owner_by("n2") == "n2"
     });
     let console = bench.lab.console("n1");
     assert!(console.contains("Free space on that filesystem"), "{console}");

@@ -75,10 +75,9 @@ pub fn run(seed: u64, course: &Course, totals: &mut Totals) -> Result<bool, Fail
 
 fn run_watched(seed: u64, course: &Course, totals: &mut Totals, stalls: &Stalls) -> Result<bool, Failure> {
     let timeline = Timeline::new(course.loud);
-    let mut random = Random::new(seed);
     let asker = Asker::new(ASK_WITHIN);
     let lab = |e: anyhow::Error| Failure::of("lab")(format!("seed {seed}: {e:#}"));
-    let Some(field) = healthy(seed, &mut random, course, &asker, &timeline, stalls)? else { return Ok(false) };
+    let Some((field, mut random)) = healthy(seed, course, &asker, &timeline, stalls)? else { return Ok(false) };
     timeline.say(format!("seed {seed}: {} packages run on {} nodes", field.targets.len(), NODES.len()));
     totals.laps += 1;
     let watch = |target| Watch::start(&field.lab, target).map_err(lab);
@@ -108,21 +107,22 @@ fn run_watched(seed: u64, course: &Course, totals: &mut Totals, stalls: &Stalls)
     outcome.map(|()| true).map_err(|failure| kept_for_reading(&field, &timeline, &history, seed, failure))
 }
 
-/// A cluster in which everything runs. One that a machine which stood still kept from that is built anew.
+/// A cluster in which everything runs, and what the seed draws from then on. One that a machine which stood still kept from
+/// that is built anew, from the seed's beginning. `None` when no lab can be had here.
 fn healthy(
     seed: u64,
-    random: &mut Random,
     course: &Course,
     asker: &Asker,
     timeline: &Timeline,
     stalls: &Stalls,
-) -> Result<Option<Field>, Failure> {
+) -> Result<Option<(Field, Random)>, Failure> {
     let lab = Failure::of("lab");
     for attempt in 1.. {
-        let built = Field::build(random, course.leased).map_err(|e| lab(format!("seed {seed}: {e:#}")))?;
+        let mut random = Random::new(seed);
+        let built = Field::build(&mut random, course.leased).map_err(|e| lab(format!("seed {seed}: {e:#}")))?;
         let Some(field) = built else { return Ok(None) };
-        let _before = stalls.take();
-        let Err(why) = field.found(asker) else { return Ok(Some(field)) };
+        stalls.forget();
+        let Err(why) = field.found(asker) else { return Ok(Some((field, random))) };
         match stalls.take() {
             Some(stall) if attempt < BUILDS_MAX => {
                 timeline.say(format!("built anew, because the machine stood still for {stall:?}: {why:#}"));
@@ -205,7 +205,7 @@ impl Lap<'_> {
             self.timeline.say(format!("round {number}: {planned:?}"));
         }
         self.totals.count_plan(&plan);
-        let _before = self.stalls.take();
+        self.stalls.forget();
         let before = self.running()?;
         let (ops, stored) = self.with_clients(number, random, &plan, &commanded)?;
         self.totals.count_ops(&ops);

@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// A core that is late by so much holds up a renewal (a slice of the lease is 600 ms), or two voters that answer in turn.
 const BEARABLE: Duration = Duration::from_millis(200);
 
-/// The longest time that any core was given to nobody, since somebody last asked.
+/// The longest time that any core was given to nobody, since somebody last asked or forgot.
 #[derive(Default)]
 pub struct Stalls {
     longest_ms: AtomicU64,
@@ -35,6 +35,11 @@ impl Stalls {
             let _ends = Ends(&stalls.over);
             work(&stalls)
         })
+    }
+
+    /// Whatever was before is not of interest.
+    pub fn forget(&self) {
+        self.longest_ms.store(0, Ordering::Relaxed);
     }
 
     /// The longest stall since the last call, if one was too long for a lease.
