@@ -45,13 +45,16 @@ fn command(place: &Place) -> Vec<String> {
     vec!["/bin/sh".into(), "-c".into(), format!("({etcd}) & exec {agent}")]
 }
 
+fn is_installed(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).exists())
+}
+
 impl Bed {
     /// Builds both clusters and waits until both answer.
     pub fn build() -> Result<Self> {
-        ensure!(
-            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("etcd").exists()),
-            "there is no etcd to compare with: `apt install etcd-server`"
-        );
+        for program in ["etcd", "etcdctl"] {
+            ensure!(is_installed(program), "there is no {program}: `apt install etcd-server etcd-client`");
+        }
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_pkgctl"));
         let spec = LabSpec::new(binary.clone(), &NODES).command(command).powered_off();
         let bed = Self { lab: Lab::build(spec)?, binary, own: std::env::current_exe()? };

@@ -1,7 +1,7 @@
 //! The key/value tree beside etcd: same machine, same minute, same values, three nodes, durable on both sides, over HTTP
 //! for both (etcd by its JSON gateway).
 //!
-//! `cargo bench --bench kv -- --seconds 5`. Needs `apt install etcd-server`. Both clusters stand in one lab; while one is
+//! `cargo bench --bench kv -- --seconds 5`. Needs `apt install etcd-server etcd-client`. Both clusters stand in one lab; while one is
 //! measured the other is idle. Every point is measured in turns, and the table prints ratios.
 //!
 //! - `bed`: the two clusters. `load`: clients in a loop, as a process of their own in the lab's client. `gap`: writes across

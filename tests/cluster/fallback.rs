@@ -153,9 +153,11 @@ fn a_member_of_the_old_cluster_joins_the_one_that_went_on_once_it_has_left_that(
     bench.ctl("n1", &["raft", "force-standalone", "--yes-i-know", "test", "--fence"]);
     let awaits =
         || told(&bench, "n1", &["status", "testpkg1"])["view"]["reason"].as_str().unwrap_or_default().to_owned();
-    // It is so after any restart.
+    let n3_is_off = || awaits().contains("old cluster on n2:");
+    bench.until("its device has switched n3 off", n3_is_off);
+    // It is so after a restart, too.
     bench.kill_role("n1", "agent");
-    bench.until("its device has switched n3 off", || awaits().contains("old cluster on n2:"));
+    bench.until("n1 is back and knows it", n3_is_off);
 
     // It comes back with its store, finds no majority of its own, leaves, and is taken in once that was said.
     bench.lab.power_on("n2").unwrap();
