@@ -146,7 +146,11 @@ impl Report {
             "\nMemory after the distinct keys: {} (goal: {} MiB). Leader kill to next write: {} (goal: {GAP_GOAL_MS} ms).",
             if full <= RSS_GOAL { "met" } else { "missed" },
             mib(RSS_GOAL),
-            if gap <= GAP_GOAL_MS { "met" } else { "missed" },
+            match gap {
+                gap if gap.is_nan() => "not measured",
+                gap if gap <= GAP_GOAL_MS => "met",
+                _ => "missed",
+            },
         );
     }
 
