@@ -1,7 +1,11 @@
 //! Whole clusters of real processes in network namespaces, with real faults and an outside observer.
 //!
 //! They assert order and absence (no double activity, the same process, no failed request) and recovery within
-//! 10·ttl; never tight times. Where namespaces are refused each test says so and passes.
+//! 10·ttl; never tight times. Where namespaces are refused each test says so and passes. `#[lab]` is `#[test]`, and runs a lab
+//! again that failed while the machine itself stood still (`machine`).
+
+#[macro_use]
+extern crate lab_test;
 
 #[path = "cluster/bench.rs"]
 mod bench;
@@ -29,6 +33,8 @@ mod kv_verbs;
 mod leadership;
 #[path = "cluster/limits.rs"]
 mod limits;
+#[path = "cluster/machine.rs"]
+mod machine;
 #[path = "cluster/membership.rs"]
 mod membership;
 #[path = "cluster/remote.rs"]
@@ -51,12 +57,13 @@ mod watchdog;
 use std::time::Duration;
 
 use bench::{Bench, Healed};
+use machine::LOST;
 use nix::sys::signal::Signal;
 use pkgctl::engine::Profile;
 use pkgctl::lab::Direction;
 use pkgctl::lab::demo::observed::run_unleased;
 
-#[test]
+#[lab]
 fn a_package_comes_up_moves_and_respawns_on_its_standby_when_stopped() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     assert_eq!(bench.owner(), "n1");
@@ -76,7 +83,7 @@ fn a_package_comes_up_moves_and_respawns_on_its_standby_when_stopped() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn a_node_that_loses_power_is_replaced_and_comes_back_without_harm() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token) = (bench.owner(), bench.token());
@@ -91,7 +98,7 @@ fn a_node_that_loses_power_is_replaced_and_comes_back_without_harm() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn an_agent_that_is_killed_on_the_owner_disturbs_nothing() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token, pid) = (bench.owner(), bench.token(), bench.program_pid());
@@ -103,7 +110,7 @@ fn an_agent_that_is_killed_on_the_owner_disturbs_nothing() {
     bench.nothing_failed(watch);
 }
 
-#[test]
+#[lab]
 fn an_agent_that_is_told_to_end_on_the_leading_owner_disturbs_nothing_and_hands_leadership_over() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token, pid) = (bench.owner(), bench.token(), bench.program_pid());
@@ -118,7 +125,7 @@ fn an_agent_that_is_told_to_end_on_the_leading_owner_disturbs_nothing_and_hands_
     bench.nothing_failed(watch);
 }
 
-#[test]
+#[lab]
 fn the_loss_of_the_leader_alone_disturbs_no_package() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     // The package goes to a node that does not lead.
@@ -138,7 +145,7 @@ fn the_loss_of_the_leader_alone_disturbs_no_package() {
     bench.nothing_failed(watch);
 }
 
-#[test]
+#[lab]
 fn a_program_that_is_killed_is_restarted_in_place() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token, pid) = (bench.owner(), bench.token(), bench.program_pid());
@@ -163,22 +170,22 @@ fn cut(direction: Direction) {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn an_owner_cut_off_both_ways_has_stopped_before_the_next_one_starts() {
     cut(Direction::Both);
 }
 
-#[test]
+#[lab]
 fn an_owner_that_is_not_heard_has_stopped_before_the_next_one_starts() {
     cut(Direction::Out);
 }
 
-#[test]
+#[lab]
 fn an_owner_that_hears_nothing_has_stopped_before_the_next_one_starts() {
     cut(Direction::In);
 }
 
-#[test]
+#[lab]
 fn a_frozen_owner_is_ended_by_the_kernel_and_does_no_harm_when_it_thaws() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let owner = bench.owner();
@@ -193,7 +200,7 @@ fn a_frozen_owner_is_ended_by_the_kernel_and_does_no_harm_when_it_thaws() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn a_keeper_that_is_killed_takes_its_programs_with_it_and_the_package_comes_back() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token) = (bench.owner(), bench.token());
@@ -206,7 +213,7 @@ fn a_keeper_that_is_killed_takes_its_programs_with_it_and_the_package_comes_back
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn after_the_power_loss_of_all_nodes_everything_acknowledged_is_there() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (token, revision) = (bench.token(), bench.package()["view"]["revision"].clone());
@@ -220,18 +227,18 @@ fn after_the_power_loss_of_all_nodes_everything_acknowledged_is_there() {
     bench.whole();
     // Until the keepers' new lives supersede their old sessions, the log still says what was so before.
     bench.until("a new ownership runs", || bench.token() > token && bench.package()["view"]["state"] == "running");
-    assert_eq!(bench.package()["view"]["revision"], revision);
+    assert_eq!(bench.package()["view"]["revision"], revision, "{LOST}");
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn without_leases_the_observer_sees_two_nodes_acting() {
     let Some(binary) = bench::binary_where_labs_are_allowed() else { return };
     let seen = run_unleased(binary, &["n1", "n2", "n3"], Profile::Default, &|said| eprintln!("{said}")).unwrap();
     assert!(seen.verdict.double_activity > Duration::from_millis(100), "{:?}", seen.verdict);
 }
 
-#[test]
+#[lab]
 fn small_clusters_work_and_say_what_they_cannot_survive() {
     let Some(bench) = Bench::new(&["n1", "n2"]) else { return };
     assert!(bench.ctl("n2", &["status"]).contains("two voters: it survives no failure"));
@@ -239,7 +246,7 @@ fn small_clusters_work_and_say_what_they_cannot_survive() {
     assert_eq!(bench.owner(), "n2");
 }
 
-#[test]
+#[lab]
 fn bad_input_is_refused_with_every_problem_and_changes_nothing() {
     let Some(bench) = Bench::new(&["n1"]) else { return };
     assert!(bench.ctl("n1", &["status"]).contains("one voter: it survives no failure"));

@@ -14,6 +14,7 @@
 //! - `probe` (`pkgctl lab-observe`) is the outside client; [`Observer`] drives it.
 //! - `unleased` (`pkgctl lab-unleased`) is a node whose leases end nothing, to show that the observer sees it.
 //! - [`demo`] (`pkgctl demo`) is a real cluster in the lab, faults, and a table.
+//! - [`Stalls`] measures how long the machine itself stood still.
 //! - [`verdict`] computes outages and double activity from probes and beats. Pure.
 
 mod beats;
@@ -36,6 +37,7 @@ mod probe;
 mod process;
 mod program;
 mod spec;
+mod stalls;
 mod unleased;
 mod userns;
 pub mod verdict;
@@ -52,4 +54,5 @@ pub use probe::{PROBE_EVERY, PROBE_LIMIT, main as observe_main};
 pub use process::Process;
 pub use program::{Reply, main as program_main};
 pub use spec::{CLIENT, LabSpec, Place, floating_address};
+pub use stalls::Stalls;
 pub use unleased::main as unleased_main;

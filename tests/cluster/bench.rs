@@ -18,6 +18,8 @@ const PORT: u16 = 8080;
 /// How long anything is waited for. A test that passes waits as long as it takes; this is for emulated machines on a loaded
 /// one, where everything takes twenty times as long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// What is said when the claim that this project lives on does not hold.
+pub const DOUBLE: &str = "two nodes acted at once";
 /// An observer that stood still for so long cannot tell an outage from its own.
 const STALL_MIN: Duration = Duration::from_millis(100);
 
@@ -361,13 +363,13 @@ impl Bench {
     }
 
     pub fn no_double_activity(&self, watch: Watch) {
-        assert_eq!(self.verdict(watch).double_activity, Duration::ZERO, "two nodes acted at once");
+        assert_eq!(self.verdict(watch).double_activity, Duration::ZERO, "{DOUBLE}");
     }
 
     /// Every probe was answered, or the observer itself stood still for about as long as none was.
     pub fn nothing_failed(&self, watch: Watch) {
         let verdict = self.verdict(watch);
-        assert_eq!(verdict.double_activity, Duration::ZERO, "two nodes acted at once");
+        assert_eq!(verdict.double_activity, Duration::ZERO, "{DOUBLE}");
         let machines = verdict.stall >= STALL_MIN && verdict.outage <= verdict.stall * 3 / 2;
         assert!(verdict.failed == 0 || machines, "{} probes failed", verdict.failed);
     }

@@ -99,7 +99,7 @@ fn passed(code: Option<i32>, printed: &str) {
     );
 }
 
-#[test]
+#[lab]
 fn whatever_the_nodes_own_socket_answers_is_described() {
     let Some(tool) = schemathesis() else { return };
     let Some(bench) = Bench::founded(&["n1"]) else { return };
@@ -114,7 +114,7 @@ fn whatever_the_nodes_own_socket_answers_is_described() {
     bench.until("the node is as it was", || bench.package()["view"]["name"] == "testpkg1");
 }
 
-#[test]
+#[lab]
 fn whatever_plain_http_answers_is_described() {
     let Some(tool) = schemathesis() else { return };
     let Some(bench) = Bench::founded_with(&["n1"], "default", plain) else { return };
@@ -138,7 +138,7 @@ fn refused(bench: &Bench, node: &str, line: &str, body: &[u8], status: u16, code
     assert!(said.json()["message"].as_str().is_some_and(|text| text.len() > 20), "{line}: {}", said.json());
 }
 
-#[test]
+#[lab]
 fn every_refusal_says_its_code_and_its_message_on_members_and_on_nodes_in_no_cluster() {
     let Some(bench) = Bench::founded(&["n1", "n2"]) else { return };
     bench.agent_up("n2");

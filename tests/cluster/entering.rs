@@ -48,7 +48,7 @@ fn founded(nodes: &[&str]) -> Option<Bench> {
     Some(bench)
 }
 
-#[test]
+#[lab]
 fn no_second_cluster_is_made_beside_a_member_that_is_frozen_or_cut_off() {
     let Some(bench) = founded(&["n1", "n2"]) else { return };
     let other = bench.lab.address("n1").to_string();
@@ -67,7 +67,7 @@ fn no_second_cluster_is_made_beside_a_member_that_is_frozen_or_cut_off() {
     bench.whole();
 }
 
-#[test]
+#[lab]
 fn who_waits_for_a_silent_node_goes_on_once_a_cluster_is_made_by_hand() {
     let Some(bench) = founded(&["n1", "n2"]) else { return };
     let other = bench.lab.address("n1").to_string();
@@ -82,7 +82,7 @@ fn who_waits_for_a_silent_node_goes_on_once_a_cluster_is_made_by_hand() {
     assert!(!served.said().contains("joining that"), "{}", served.said());
 }
 
-#[test]
+#[lab]
 fn several_nodes_that_come_at_the_same_moment_all_come_in() {
     let nodes = ["n1", "n2", "n3", "n4"];
     let Some(bench) = founded(&nodes) else { return };
@@ -95,7 +95,7 @@ fn several_nodes_that_come_at_the_same_moment_all_come_in() {
     assert!(bench.ctl("n4", &["status"]).contains("4 voters"));
 }
 
-#[test]
+#[lab]
 fn a_node_whose_port_is_taken_makes_nothing() {
     let Some(bench) = Bench::bare(&["n1", "n2"]) else { return };
     // The agent in n1's directory listens on nothing yet; somebody else takes the port that is its own.

@@ -39,7 +39,7 @@ fn off(bench: &Bench) {
     }
 }
 
-#[test]
+#[lab]
 fn a_node_of_a_minority_goes_on_alone_once_the_others_are_off_and_comes_back_with_its_writes_written_down() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     bench.ctl("n3", &["move", "testpkg1", "--to", "n2"]);
@@ -143,7 +143,7 @@ fn fence_agent(bench: &Bench) -> PathBuf {
     agent
 }
 
-#[test]
+#[lab]
 fn a_member_of_the_old_cluster_joins_the_one_that_went_on_once_it_has_left_that() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     bench.ctl("n1", &["fence", "set", "n3", "--agent", fence_agent(&bench).to_str().unwrap(), "--unchecked"]);

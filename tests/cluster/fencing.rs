@@ -153,7 +153,7 @@ impl Fenced {
     }
 }
 
-#[test]
+#[lab]
 fn an_unenforced_package_waits_for_a_real_fence_agent_a_confirmation_or_its_old_node() {
     let Some(fenced) = Fenced::new() else { return };
     let bench = &fenced.bench;

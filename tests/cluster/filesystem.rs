@@ -69,7 +69,7 @@ impl Mounted {
     }
 }
 
-#[test]
+#[lab]
 fn a_filesystem_moves_with_its_package_and_is_free_before_the_release() {
     let Some(mounted) = Mounted::make() else { return };
     let (bench, device, point) = (&mounted.bench, &mounted.device.0, &mounted.point);
@@ -89,7 +89,7 @@ fn a_filesystem_moves_with_its_package_and_is_free_before_the_release() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn a_new_keeper_that_waits_for_a_busy_mount_of_the_killed_one_is_named_in_status_until_it_is_free() {
     let Some(mounted) = Mounted::make() else { return };
     let (bench, point) = (&mounted.bench, &mounted.point);

@@ -22,7 +22,7 @@ for my $round (1..$rounds) {
 }
 "#;
 
-#[test]
+#[lab]
 fn noise_from_the_network_disturbs_nothing() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token, pid) = (bench.owner(), bench.token(), bench.program_pid());
@@ -43,7 +43,7 @@ fn noise_from_the_network_disturbs_nothing() {
     bench.nothing_failed(watch);
 }
 
-#[test]
+#[lab]
 fn bodies_that_nobody_should_send_are_refused_and_change_nothing() {
     let Some(bench) = Bench::new(&["n1"]) else { return };
     let before = bench.package();
@@ -77,7 +77,7 @@ my $forged = "PKGD\x01" . pack('H16 N Q> Q>', $cluster, 1, 1, $to) . 'x' x 40 . 
 for (1..$rounds) { send $udp, $forged, 0 for 1..100; select undef, undef, undef, 0.005; }
 "#;
 
-#[test]
+#[lab]
 fn a_flood_of_forged_datagrams_costs_no_lease_and_one_line_per_interval() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token, pid) = (bench.owner(), bench.token(), bench.program_pid());
@@ -126,7 +126,7 @@ fn modes(below: &Path) -> Vec<(PathBuf, std::fs::Metadata)> {
     found
 }
 
-#[test]
+#[lab]
 fn what_a_node_keeps_is_open_to_nobody_else() {
     let Some(bench) = Bench::new(&["n1"]) else { return };
     let disk = bench.lab.place("n1").disk.clone();

@@ -13,7 +13,7 @@ pub fn share(bench: &Bench, nodes: &[&str]) {
     }
 }
 
-#[test]
+#[lab]
 fn a_cluster_grows_by_a_shared_secret_from_either_side_and_says_what_it_survives() {
     let Some(bench) = Bench::bare(&["n1", "n2", "n3"]) else { return };
     let address = |node: &str| bench.lab.address(node).to_string();

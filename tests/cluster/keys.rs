@@ -108,7 +108,7 @@ impl Stranger<'_> {
     }
 }
 
-#[test]
+#[lab]
 fn when_a_node_is_removed_its_key_is_replaced_everywhere_and_who_has_that_one_only_is_heard_by_nobody() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3", "n4"]) else { return };
     let disk = |node: &str| bench.lab.place(node).disk.clone();
@@ -164,7 +164,7 @@ fn when_a_node_is_removed_its_key_is_replaced_everywhere_and_who_has_that_one_on
     }
 }
 
-#[test]
+#[lab]
 fn a_keeper_that_cannot_learn_a_new_key_is_waited_for_and_loses_no_lease() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
     ["n2", "n3"].into_iter().for_each(|node| bench.join(node));

@@ -91,7 +91,7 @@ pub fn until_line(watch: &mut impl BufRead, begin: &str) -> Vec<String> {
     }
 }
 
-#[test]
+#[lab]
 fn keys_are_written_read_listed_and_taken_away_and_every_refusal_says_why() {
     let Some(bench) = three() else { return };
     let odd = [0xff_u8, 0, b'\n', 0xfe];
@@ -174,7 +174,7 @@ fn keys_are_written_read_listed_and_taken_away_and_every_refusal_says_why() {
     }
 }
 
-#[test]
+#[lab]
 fn the_routes_of_raftdb_and_raftd_answer_curl_on_any_node_and_nothing_else_is_served_there() {
     let Some(bench) = three() else { return };
     let leader = bench.leader();
@@ -216,7 +216,7 @@ fn the_routes_of_raftdb_and_raftd_answer_curl_on_any_node_and_nothing_else_is_se
     assert_eq!(ask(&bench, follower, "POST /join", b"{}").code(), (403, "join_by_token".into()));
 }
 
-#[test]
+#[lab]
 fn a_stale_read_shows_the_past_and_a_consistent_one_is_refused_where_a_majority_is_missing() {
     let Some(bench) = three() else { return };
     let leader = bench.leader();
@@ -255,7 +255,7 @@ fn a_stale_read_shows_the_past_and_a_consistent_one_is_refused_where_a_majority_
     bench.until("the old leader has caught up", || value(&leader, "default") == is("newest"));
 }
 
-#[test]
+#[lab]
 fn a_watch_goes_on_over_a_change_of_leader_and_misses_nothing() {
     let Some(bench) = three() else { return };
     let leader = bench.leader();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::bench::Bench;
 use super::remote::{operator, remote};
 
-#[test]
+#[lab]
 fn every_outcome_has_its_exit_code_on_every_node() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     for (node, words, code, told) in [
@@ -46,7 +46,7 @@ fn every_outcome_has_its_exit_code_on_every_node() {
     assert!(bench.ctl("n3", &["kv", "get", "app", "--level", "stale"]).starts_with('x'));
 }
 
-#[test]
+#[lab]
 fn lists_and_transactions_are_read_as_they_are_written() {
     let Some(bench) = Bench::founded(&["n1"]) else { return };
     let file = bench.lab.scratch().join("txn.json");
@@ -72,7 +72,7 @@ fn lists_and_transactions_are_read_as_they_are_written() {
     assert_eq!(bench.ctl("n1", &["kv", "list"]), "");
 }
 
-#[test]
+#[lab]
 fn a_backup_brings_back_what_was_and_shows_what_it_takes_away() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
     ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
@@ -114,7 +114,7 @@ fn a_backup_brings_back_what_was_and_shows_what_it_takes_away() {
     assert_eq!(bench.ctl("n3", &["kv", "list"]).lines().count(), 201);
 }
 
-#[test]
+#[lab]
 fn a_change_whose_agent_is_killed_before_it_answers_is_made_once() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
     ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
@@ -172,7 +172,7 @@ impl Drop for Watching {
     }
 }
 
-#[test]
+#[lab]
 fn a_watch_goes_on_across_an_agent_that_is_killed_and_misses_nothing() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     bench.ctl("n1", &["kv", "set", "app/a", "1"]);

@@ -7,7 +7,7 @@ fn raft(bench: &Bench, node: &str) -> serde_json::Value {
     serde_json::from_str(bench.ctl(node, &["raft", "status", "--json"]).trim()).unwrap()
 }
 
-#[test]
+#[lab]
 fn leadership_goes_where_an_operator_wants_it_and_no_request_of_the_packages_fails() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let (owner, token) = (bench.owner(), bench.token());
@@ -43,7 +43,7 @@ fn leadership_goes_where_an_operator_wants_it_and_no_request_of_the_packages_fai
     bench.nothing_failed(watch);
 }
 
-#[test]
+#[lab]
 fn without_a_majority_nobody_is_elected_and_the_node_says_why() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     bench.lab.power_off("n1").unwrap();

@@ -16,7 +16,7 @@ use super::kv::{PLAIN, Said, ask, connect, get, plain, put, three, until_line};
 const WATCHES_MAX: usize = 128;
 const VALUE_MAX_BYTES: usize = 128 << 10;
 
-#[test]
+#[lab]
 fn a_watch_from_before_what_is_kept_is_told_to_read_again_and_then_goes_on() {
     let Some(bench) = Bench::founded(&["n1"]) else { return };
     let first = put(&bench, "n1", "w/first", b"1");
@@ -49,7 +49,7 @@ fn a_watch_from_before_what_is_kept_is_told_to_read_again_and_then_goes_on() {
     assert_eq!(after(first), (410, "behind".to_owned()));
 }
 
-#[test]
+#[lab]
 fn a_watch_too_many_is_refused_on_its_listener_alone_until_another_ends() {
     let Some(bench) = Bench::founded_with(&["n1"], "default", plain) else { return };
     let open = || {
@@ -96,7 +96,7 @@ fn until_done(bench: &Bench, node: &str, n: usize) -> (Vec<(u16, String)>, Said)
     (refusals.take(), last.take().unwrap())
 }
 
-#[test]
+#[lab]
 fn a_leader_that_dies_under_passed_on_requests_leaves_answers_that_are_documented_and_can_be_asked_for_again() {
     let Some(bench) = three() else { return };
     let leader = bench.leader();

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::bench::Bench;
 use super::keys::only_key_becomes;
 
-#[test]
+#[lab]
 fn growing_from_one_node_to_three_disturbs_nothing() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
     bench.run_package(&["n1"]);
@@ -32,7 +32,7 @@ pub fn session_of(bench: &Bench, name: &str) -> Value {
     nodes.iter().find(|n| n["name"] == name).map_or(Value::from(""), |n| n["session"].clone())
 }
 
-#[test]
+#[lab]
 fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_for_is_told() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4", "n5"]) else { return };
     ["n2", "n3", "n4", "n5"].into_iter().for_each(|node| bench.join(node));
@@ -75,7 +75,7 @@ fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_
     });
 }
 
-#[test]
+#[lab]
 fn a_node_that_was_cut_off_while_it_was_removed_is_told_and_comes_back_as_a_new_one() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4"]) else { return };
     ["n2", "n3", "n4"].into_iter().for_each(|node| bench.join(node));
@@ -139,7 +139,7 @@ fn a_node_that_was_cut_off_while_it_was_removed_is_told_and_comes_back_as_a_new_
     }
 }
 
-#[test]
+#[lab]
 fn a_leader_that_joined_late_takes_in_a_node_that_has_nothing_yet() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4"]) else { return };
     for node in ["n2", "n3"] {
@@ -158,7 +158,7 @@ fn a_leader_that_joined_late_takes_in_a_node_that_has_nothing_yet() {
     bench.whole();
 }
 
-#[test]
+#[lab]
 fn a_join_token_lets_one_node_in_and_no_other_under_its_name() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
     let token = bench.join_token();
@@ -180,7 +180,7 @@ fn a_join_token_lets_one_node_in_and_no_other_under_its_name() {
     bench.ctl("n3", &["cluster", "join", &bench.join_token()]);
 }
 
-#[test]
+#[lab]
 fn operators_who_act_at_once_leave_one_owner_and_a_cluster_that_obeys() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let watch = bench.watch();

@@ -21,7 +21,7 @@ pub fn remote(bench: &Bench, with: &[String], words: &[&str]) -> (i32, String) {
     (output.code.unwrap_or(-1), format!("{}{}", output.stdout, output.stderr))
 }
 
-#[test]
+#[lab]
 fn an_operator_elsewhere_does_what_a_member_can_until_revoked() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let alice = operator(&bench, "alice");
@@ -63,7 +63,7 @@ fn an_operator_elsewhere_does_what_a_member_can_until_revoked() {
     assert!(code == 4 && said.contains("never given again"), "{code} {said}");
 }
 
-#[test]
+#[lab]
 fn a_certificate_that_the_cluster_does_not_know_opens_nothing() {
     let Some(bench) = Bench::founded(&["n1"]) else { return };
     let dir = bench.lab.scratch().join("mallory");

@@ -8,6 +8,7 @@ use pkgctl::lab::{LabSpec, Place, floating_address};
 use serde_json::Value;
 
 use super::bench::{Bench, PKGCTL, agent, lab_of};
+use super::machine::LOST;
 
 /// The key that is written again and again while members change.
 const KEY: &str = "load/turn";
@@ -32,7 +33,7 @@ fn under_load<T>(bench: &Bench, node: &str, act: impl FnOnce() -> T) -> T {
     });
     let turns = turn.into_inner();
     assert!(turns > 0, "nothing was written meanwhile");
-    assert_eq!(bench.ctl(node, &["kv", "get", KEY]).trim(), turns.to_string());
+    assert_eq!(bench.ctl(node, &["kv", "get", KEY]).trim(), turns.to_string(), "{LOST}");
     done
 }
 
@@ -73,7 +74,7 @@ fn owner_of(bench: &Bench, package: &str) -> String {
     value["view"]["owner"].as_str().unwrap_or_default().to_owned()
 }
 
-#[test]
+#[lab]
 fn a_leader_that_owns_packages_is_removed_under_load_another_node_takes_its_place_and_it_comes_back_empty_as_a_new_one()
 {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4"]) else { return };
@@ -119,7 +120,7 @@ fn a_leader_that_owns_packages_is_removed_under_load_another_node_takes_its_plac
     bench.nothing_failed(watch);
 }
 
-#[test]
+#[lab]
 fn a_cluster_grows_from_one_to_seven_voters_and_shrinks_to_one_again_under_load_and_its_package_never_notices() {
     let all = ["n1", "n2", "n3", "n4", "n5", "n6", "n7"];
     let Some(bench) = Bench::founded(&all) else { return };
@@ -156,7 +157,7 @@ fn a_cluster_grows_from_one_to_seven_voters_and_shrinks_to_one_again_under_load_
     bench.nothing_failed(watch);
 }
 
-#[test]
+#[lab]
 fn an_owner_is_removed_and_its_package_moves_in_good_order() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3", "n4"]) else { return };
     bench.ctl("n1", &["move", "testpkg1", "--to", "n2"]);
@@ -174,7 +175,7 @@ fn an_owner_is_removed_and_its_package_moves_in_good_order() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn a_removal_that_cannot_go_on_has_taken_no_vote_away_says_what_it_waits_for_and_can_be_taken_back() {
     let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
     ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
@@ -199,7 +200,7 @@ fn a_removal_that_cannot_go_on_has_taken_no_vote_away_says_what_it_waits_for_and
     bench.until("nothing is waited for", || bench.cluster()["cluster"]["change_waits"].is_null());
 }
 
-#[test]
+#[lab]
 fn a_removal_that_would_wait_for_a_voter_that_fell_silent_is_refused_before_its_session_has_ended() {
     // With long leases a node is silent for seconds before its session ends.
     let Some(bench) = Bench::founded_with(&["n1", "n2", "n3"], "wan", agent) else { return };
@@ -223,7 +224,7 @@ fn a_removal_that_would_wait_for_a_voter_that_fell_silent_is_refused_before_its_
     assert!(said.contains("n3 is removed") && !said.contains("secret"), "{said}");
 }
 
-#[test]
+#[lab]
 fn with_two_nodes_and_a_witness_either_of_the_two_may_lose_power() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     assert!(bench.ctl("n3", &["status"]).contains("survives 1 failure"));
@@ -248,7 +249,7 @@ fn agent_that_moves(place: &Place) -> Vec<String> {
     words
 }
 
-#[test]
+#[lab]
 fn a_node_gets_another_address_by_leaving_and_joining_again_and_the_package_elsewhere_never_notices() {
     let (nodes, other) = (["n1", "n2", "n3"], floating_address(50));
     let Some(lab) = lab_of(LabSpec::new(PKGCTL, &nodes).command(agent_that_moves).alias("n3", other)) else { return };

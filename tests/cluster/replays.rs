@@ -103,12 +103,12 @@ fn replayed(restart: bool, pause: Duration, least: u64) {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn an_owner_that_lost_power_is_replaced_although_its_recorded_datagrams_go_on_coming() {
     replayed(false, Duration::from_millis(1), 100);
 }
 
-#[test]
+#[lab]
 fn voters_that_restart_take_nothing_that_was_recorded_before() {
     // Slowly: each that was forgotten by its voter would count once, and hold it for a ttl.
     replayed(true, Duration::from_millis(600), 3);

@@ -182,7 +182,7 @@ fn row(line: &str, code: i32, words: &str) -> Row {
     Row { line: line.to_owned(), typed: Typed::Nothing, code, words: words.to_owned() }
 }
 
-#[test]
+#[lab]
 fn jsimpledbs_document_can_be_followed_line_by_line() {
     let nodes = [("A", "hosta"), ("B", "hostb"), ("C", "hostc")];
     let names = [("A.A.A.A", "hosta"), ("B.B.B.B", "hostb"), ("C.C.C.C", "hostc")];
@@ -195,7 +195,7 @@ fn jsimpledbs_document_can_be_followed_line_by_line() {
     });
 }
 
-#[test]
+#[lab]
 fn raftds_document_can_be_followed_line_by_line_and_its_nodes_restart_from_their_directories() {
     let Some(mut desk) = Desk::new(&[("A", "localhost1")], &[]) else { return };
     desk.follow("raftd", |_, _| {});
@@ -215,7 +215,7 @@ fn raftds_document_can_be_followed_line_by_line_and_its_nodes_restart_from_their
     desk.type_on(&here, &row("mkdir raftd.3; cd raftd.3; raftd", 2, "--raft-addr"));
 }
 
-#[test]
+#[lab]
 fn raftdbs_document_can_be_followed_line_by_line() {
     let nodes = [("01", "raft-cluster-host01"), ("02", "raft-cluster-host02"), ("03", "raft-cluster-host03")];
     let Some(mut desk) = Desk::new(&nodes, &[]) else { return };
@@ -227,7 +227,7 @@ fn raftdbs_document_can_be_followed_line_by_line() {
     });
 }
 
-#[test]
+#[lab]
 fn lite_rafts_document_can_be_followed_line_by_line() {
     let nodes = [("1", "node1"), ("2", "node2"), ("3", "node3"), ("4", "node4")];
     let Some(mut desk) = Desk::new(&nodes, &[]) else { return };

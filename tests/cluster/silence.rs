@@ -13,7 +13,7 @@ fn leading_owner() -> Option<(Bench, String)> {
     Some((bench, owner))
 }
 
-#[test]
+#[lab]
 fn an_owner_that_also_leads_is_replaced_when_it_loses_power() {
     let Some((bench, owner)) = leading_owner() else { return };
     let watch = bench.watch();
@@ -25,7 +25,7 @@ fn an_owner_that_also_leads_is_replaced_when_it_loses_power() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn a_leading_owner_whose_keeper_alone_is_frozen_gives_up_both() {
     let Some((bench, owner)) = leading_owner() else { return };
     let watch = bench.watch();
@@ -39,7 +39,7 @@ fn a_leading_owner_whose_keeper_alone_is_frozen_gives_up_both() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn an_owner_whose_agent_stays_silent_gives_its_packages_up_in_the_end() {
     let Some((bench, owner)) = leading_owner() else { return };
     let watch = bench.watch();
@@ -54,7 +54,7 @@ fn an_owner_whose_agent_stays_silent_gives_its_packages_up_in_the_end() {
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn the_next_owner_is_replaced_as_well_when_it_hears_nothing_right_after_the_first_was_cut_off() {
     let Some((bench, first)) = leading_owner() else { return };
     let watch = bench.watch();
@@ -71,7 +71,7 @@ fn the_next_owner_is_replaced_as_well_when_it_hears_nothing_right_after_the_firs
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn a_node_that_leaves_hands_its_packages_over_before_it_goes_down() {
     let Some((bench, owner)) = leading_owner() else { return };
     let watch = bench.watch();

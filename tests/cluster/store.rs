@@ -24,7 +24,7 @@ fn on_small_disk(place: &Place) -> Vec<String> {
     words
 }
 
-#[test]
+#[lab]
 fn a_node_whose_disk_is_full_hands_its_packages_over_and_comes_back_when_there_is_room() {
     let Some(bench) = Bench::founded_with(&["n1", "n2", "n3"], "default", on_small_disk) else { return };
     bench.join("n2");
@@ -52,7 +52,7 @@ fn a_node_whose_disk_is_full_hands_its_packages_over_and_comes_back_when_there_i
     bench.no_double_activity(watch);
 }
 
-#[test]
+#[lab]
 fn a_damaged_store_is_refused_with_what_to_do_and_a_lost_one_comes_back_as_a_new_node() {
     let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
     let watch = bench.watch();

@@ -12,7 +12,7 @@ fn with_a_watchdog(place: &Place) -> Vec<String> {
     bench::agent(place)
 }
 
-#[test]
+#[lab]
 fn a_watchdog_that_is_configured_and_not_there_stops_nothing_and_is_shown() {
     let Some(bench) = Bench::founded_with(&["n1"], "default", with_a_watchdog) else { return };
     bench.until("the log says so", || bench.ctl("n1", &["status"]).contains("n1 goes without its watchdog"));

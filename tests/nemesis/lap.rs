@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use pkgctl::lab::{Moment, wait_until};
+use pkgctl::lab::{Moment, Stalls, wait_until};
 
 use crate::asker::Asker;
 use crate::bell::Bell;
@@ -20,7 +20,6 @@ use crate::history::{Op, Value};
 use crate::nemesis::{Nemesis, steps};
 use crate::operators;
 use crate::random::Random;
-use crate::stalls::Stalls;
 use crate::timeline::Timeline;
 use crate::totals::{Failure, Totals};
 
@@ -70,14 +69,11 @@ struct Lap<'a> {
 
 /// Runs one lap; `false` when no lab can be had here. A failure has kept its logs.
 pub fn run(seed: u64, course: &Course, totals: &mut Totals) -> Result<bool, Failure> {
-    Stalls::watched(|stalls| run_watched(seed, course, totals, stalls))
-}
-
-fn run_watched(seed: u64, course: &Course, totals: &mut Totals, stalls: &Stalls) -> Result<bool, Failure> {
+    let stalls = Stalls::watch();
     let timeline = Timeline::new(course.loud);
     let asker = Asker::new(ASK_WITHIN);
     let lab = |e: anyhow::Error| Failure::of("lab")(format!("seed {seed}: {e:#}"));
-    let Some((field, mut random)) = healthy(seed, course, &asker, &timeline, stalls)? else { return Ok(false) };
+    let Some((field, mut random)) = healthy(seed, course, &asker, &timeline, &stalls)? else { return Ok(false) };
     timeline.say(format!("seed {seed}: {} packages run on {} nodes", field.targets.len(), NODES.len()));
     totals.laps += 1;
     let watch = |target| Watch::start(&field.lab, target).map_err(lab);
@@ -86,7 +82,7 @@ fn run_watched(seed: u64, course: &Course, totals: &mut Totals, stalls: &Stalls)
         field: &field,
         asker: &asker,
         timeline: &timeline,
-        stalls,
+        stalls: &stalls,
         watches: &watches,
         totals,
         values: Values::default(),

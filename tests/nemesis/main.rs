@@ -18,7 +18,6 @@ mod nemesis;
 mod operators;
 #[path = "../sim/random.rs"]
 mod random;
-mod stalls;
 mod timeline;
 mod totals;
 
