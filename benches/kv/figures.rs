@@ -1,4 +1,4 @@
-//! What processes hold and have written, by the kernel's word.
+//! What processes hold, and what their disk was given to write, by the kernel's word.
 
 use std::path::Path;
 
@@ -18,9 +18,17 @@ pub fn rss(pid: i32) -> Result<u64> {
     field(pid, "status", "VmRSS:").map(|kib| kib * 1024)
 }
 
-/// What a process has had written to disks, in bytes.
-pub fn written(pid: i32) -> Result<u64> {
-    field(pid, "io", "write_bytes:")
+/// What the disk below a directory has been given to write since the machine's start, in bytes; none where the file system
+/// is on no disk of its own. Everything on it counts. (What the kernel says of a process counts each touch of a page cache's
+/// folio as all of it.)
+pub fn written(dir: &Path) -> Option<u64> {
+    nix::unistd::sync();
+    let disk = nix::sys::stat::stat(dir).ok()?.st_dev;
+    let numbers = [nix::sys::stat::major(disk).to_string(), nix::sys::stat::minor(disk).to_string()];
+    let all = std::fs::read_to_string("/proc/diskstats").ok()?;
+    let mut disks = all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let fields = disks.find(|fields| fields.iter().take(2).eq(&numbers))?;
+    fields.get(9)?.parse::<u64>().ok().map(|sectors| sectors * 512)
 }
 
 fn field(pid: i32, file: &str, name: &str) -> Result<u64> {

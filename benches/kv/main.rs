@@ -95,11 +95,12 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     let mut full = Vec::new();
     for target in Target::BOTH {
-        let before = bed.written(target)?;
+        let before = bed.written();
         bed.fill(target, arguments.keys)?;
         let figures = bed.figures(target)?;
-        let written = bed.written(target)?.saturating_sub(before);
-        full.push(Memory { target, figures, written_per_write: written / arguments.keys.max(1) });
+        let written = bed.written().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let written_per_write = written.map(|bytes| bytes / arguments.keys.max(1));
+        full.push(Memory { target, figures, written_per_write });
     }
     let mut gaps = Vec::new();
     for _ in 0..arguments.kills {
@@ -118,6 +119,6 @@ fn measure(arguments: &Arguments) -> Result<()> {
 }
 
 fn memory(bed: &Bed) -> Result<Vec<Memory>> {
-    let of = |target| Ok(Memory { target, figures: bed.figures(target)?, written_per_write: 0 });
+    let of = |target| Ok(Memory { target, figures: bed.figures(target)?, written_per_write: None });
     Target::BOTH.into_iter().map(of).collect()
 }

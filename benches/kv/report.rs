@@ -28,7 +28,8 @@ pub struct Point {
 pub struct Memory {
     pub target: Target,
     pub figures: Figures,
-    pub written_per_write: u64,
+    /// Bytes; none where that cannot be said.
+    pub written_per_write: Option<u64>,
 }
 
 /// Everything measured.
@@ -131,7 +132,7 @@ impl Report {
                     mib(idle.figures.rss),
                     mib(full.figures.rss),
                     mib(full.figures.disk),
-                    full.written_per_write.to_string(),
+                    full.written_per_write.map_or("-".to_owned(), |bytes| bytes.to_string()),
                     format!("{:.0}", median(self.gaps_of(idle.target))),
                     format!("{:.0}", self.gaps_of(idle.target).into_iter().fold(f64::NAN, f64::max)),
                 ]
