@@ -1,5 +1,6 @@
 //! A cluster in the lab with `testpkg1` running on its first node, and what tests ask of it.
 
+use std::any::Any;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -20,8 +21,11 @@ const PORT: u16 = 8080;
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// What is said when the claim that this project lives on does not hold.
 pub const DOUBLE: &str = "two nodes acted at once";
-/// An observer that stood still for so long cannot tell an outage from its own.
-const STALL_MIN: Duration = Duration::from_millis(100);
+
+/// What a panic said, if it was words.
+pub fn words_of(panic: &(dyn Any + Send)) -> Option<&str> {
+    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+}
 
 pub struct Bench {
     pub lab: Lab,
@@ -366,11 +370,9 @@ impl Bench {
         assert_eq!(self.verdict(watch).double_activity, Duration::ZERO, "{DOUBLE}");
     }
 
-    /// Every probe was answered, or the observer itself stood still for about as long as none was.
     pub fn nothing_failed(&self, watch: Watch) {
         let verdict = self.verdict(watch);
         assert_eq!(verdict.double_activity, Duration::ZERO, "{DOUBLE}");
-        let machines = verdict.stall >= STALL_MIN && verdict.outage <= verdict.stall * 3 / 2;
-        assert!(verdict.failed == 0 || machines, "{} probes failed", verdict.failed);
+        assert_eq!(verdict.failed, 0, "probes failed");
     }
 }

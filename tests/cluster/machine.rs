@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pkgctl::lab::Stalls;
 
-use super::bench::DOUBLE;
+use super::bench::{DOUBLE, words_of};
 
 /// What is said when something acknowledged is not there.
 pub const LOST: &str = "something acknowledged is lost";
@@ -26,8 +26,7 @@ pub fn running(lab: impl Fn()) {
 }
 
 fn is_excusable(failed: &(dyn Any + Send)) -> bool {
-    let said = failed.downcast_ref::<String>().map(String::as_str).or_else(|| failed.downcast_ref::<&str>().copied());
-    said.is_some_and(|said| !said.contains(DOUBLE) && !said.contains(LOST))
+    words_of(failed).is_some_and(|said| !said.contains(DOUBLE) && !said.contains(LOST))
 }
 
 #[test]

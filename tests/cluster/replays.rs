@@ -105,7 +105,7 @@ fn replayed(restart: bool, pause: Duration, least: u64) {
 
 #[lab]
 fn an_owner_that_lost_power_is_replaced_although_its_recorded_datagrams_go_on_coming() {
-    replayed(false, Duration::from_millis(1), 100);
+    replayed(false, Duration::from_millis(1), 500);
 }
 
 #[lab]

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use pkgctl::lab::Moment;
 
+use crate::bench::words_of;
+
 /// Where `tests/guests/run` listens.
 const LINE: &str = "/dev/ttyS1";
 
@@ -59,8 +61,7 @@ pub fn run_all(scenarios: &[Named], wanted: &[String]) -> ExitCode {
         match catch_unwind(AssertUnwindSafe(|| run(&facts))) {
             Ok(()) => facts.line(format_args!("passed {name} in {:.1} s", took())),
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let why = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+                let why = words_of(&*panic).unwrap_or("a panic without words");
                 facts.line(format_args!("FAILED {name} after {:.1} s: {why}", took()));
                 failed = true;
             }
