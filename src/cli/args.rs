@@ -330,6 +330,8 @@ pub enum ProfileArg {
     Default,
     /// A lease of 400 ms; needs SCHED_FIFO on every node
     Fast,
+    /// A lease of 4 s, for virtual machines that their host may hold up for a second
+    Vm,
     /// A lease of 10 s, for nodes at different sites
     Wan,
 }
@@ -339,6 +341,7 @@ impl From<ProfileArg> for Profile {
         match word {
             ProfileArg::Default => Profile::Default,
             ProfileArg::Fast => Profile::Fast,
+            ProfileArg::Vm => Profile::Vm,
             ProfileArg::Wan => Profile::Wan,
         }
     }

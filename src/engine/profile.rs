@@ -20,6 +20,8 @@ pub enum Profile {
     Default,
     /// ttl 400 ms; only where SCHED_FIFO is granted.
     Fast,
+    /// ttl 4 s; on virtual machines that their host may hold up for a second.
+    Vm,
     /// ttl 10 s; between sites.
     Wan,
 }
@@ -30,6 +32,7 @@ impl Profile {
         match self {
             Profile::Default => "default",
             Profile::Fast => "fast",
+            Profile::Vm => "vm",
             Profile::Wan => "wan",
         }
     }
@@ -39,6 +42,7 @@ impl Profile {
         match self {
             Profile::Default => Millis(1500),
             Profile::Fast => Millis(400),
+            Profile::Vm => Millis(4000),
             Profile::Wan => Millis(10_000),
         }
     }
@@ -48,6 +52,7 @@ impl Profile {
         match self {
             Profile::Default => Duration::from_millis(100),
             Profile::Fast => Duration::from_millis(20),
+            Profile::Vm => Duration::from_millis(250),
             Profile::Wan => Duration::from_millis(1000),
         }
     }
@@ -57,6 +62,7 @@ impl Profile {
         let (min, max) = match self {
             Profile::Default => (150, 300),
             Profile::Fast => (45, 90),
+            Profile::Vm => (400, 800),
             Profile::Wan => (1000, 2000),
         };
         (Duration::from_millis(min), Duration::from_millis(max))
@@ -67,6 +73,7 @@ impl Profile {
         Duration::from_millis(match self {
             Profile::Default => 50,
             Profile::Fast => 15,
+            Profile::Vm => 120,
             Profile::Wan => 200,
         })
     }
@@ -85,7 +92,7 @@ mod tests {
 
     #[test]
     fn elections_end_before_promises_do() {
-        for profile in [Profile::Default, Profile::Fast, Profile::Wan] {
+        for profile in [Profile::Default, Profile::Fast, Profile::Vm, Profile::Wan] {
             assert!(2 * profile.election().1 * 100 <= profile.ttl().duration() * 45, "{profile:?}");
         }
     }

@@ -110,7 +110,7 @@ impl Stranger<'_> {
 
 #[lab]
 fn when_a_node_is_removed_its_key_is_replaced_everywhere_and_who_has_that_one_only_is_heard_by_nobody() {
-    let Some(bench) = Bench::new(&["n1", "n2", "n3", "n4"]) else { return };
+    let Some(bench) = Bench::unhurried(&["n1", "n2", "n3", "n4"]).map(Bench::grown) else { return };
     let disk = |node: &str| bench.lab.place(node).disk.clone();
     let node_file = fs::read_to_string(disk("n4").join("var/lib/pkgctl/node.json")).unwrap();
     let cluster = serde_json::from_str::<Value>(&node_file).unwrap()["cluster"].clone();
@@ -166,7 +166,7 @@ fn when_a_node_is_removed_its_key_is_replaced_everywhere_and_who_has_that_one_on
 
 #[lab]
 fn a_keeper_that_cannot_learn_a_new_key_is_waited_for_and_loses_no_lease() {
-    let Some(bench) = Bench::founded(&["n1", "n2", "n3"]) else { return };
+    let Some(bench) = Bench::unhurried(&["n1", "n2", "n3"]) else { return };
     ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
     bench.run_package(&["n3", "n1"]);
     bench.whole();

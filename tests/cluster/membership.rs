@@ -34,7 +34,7 @@ pub fn session_of(bench: &Bench, name: &str) -> Value {
 
 #[lab]
 fn one_of_two_lost_nodes_is_given_up_without_the_other_and_what_a_removal_waits_for_is_told() {
-    let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4", "n5"]) else { return };
+    let Some(bench) = Bench::unhurried(&["n1", "n2", "n3", "n4", "n5"]) else { return };
     ["n2", "n3", "n4", "n5"].into_iter().for_each(|node| bench.join(node));
     for node in ["n4", "n5"] {
         bench.lab.power_off(node).unwrap();

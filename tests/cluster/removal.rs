@@ -77,7 +77,7 @@ fn owner_of(bench: &Bench, package: &str) -> String {
 #[lab]
 fn a_leader_that_owns_packages_is_removed_under_load_another_node_takes_its_place_and_it_comes_back_empty_as_a_new_one()
 {
-    let Some(bench) = Bench::founded(&["n1", "n2", "n3", "n4"]) else { return };
+    let Some(bench) = Bench::unhurried(&["n1", "n2", "n3", "n4"]) else { return };
     ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
     bench.run_package(&["n1", "n2"]);
     stores(&bench, "movable", &["n3", "n2"]);
@@ -123,7 +123,7 @@ fn a_leader_that_owns_packages_is_removed_under_load_another_node_takes_its_plac
 #[lab]
 fn a_cluster_grows_from_one_to_seven_voters_and_shrinks_to_one_again_under_load_and_its_package_never_notices() {
     let all = ["n1", "n2", "n3", "n4", "n5", "n6", "n7"];
-    let Some(bench) = Bench::founded(&all) else { return };
+    let Some(bench) = Bench::unhurried(&all) else { return };
     bench.run_package(&["n1"]);
     let (token, pid) = (bench.token(), bench.program_pid());
     let watch = bench.watch();
@@ -253,7 +253,7 @@ fn agent_that_moves(place: &Place) -> Vec<String> {
 fn a_node_gets_another_address_by_leaving_and_joining_again_and_the_package_elsewhere_never_notices() {
     let (nodes, other) = (["n1", "n2", "n3"], floating_address(50));
     let Some(lab) = lab_of(LabSpec::new(PKGCTL, &nodes).command(agent_that_moves).alias("n3", other)) else { return };
-    let bench = Bench::founded_in(lab, &nodes, "default").unwrap();
+    let bench = Bench::founded_in(lab, &nodes, "vm").unwrap();
     ["n2", "n3"].into_iter().for_each(|node| bench.join(node));
     bench.run_package(&["n1", "n2"]);
     let (token, pid) = (bench.token(), bench.program_pid());

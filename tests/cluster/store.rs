@@ -54,7 +54,7 @@ fn a_node_whose_disk_is_full_hands_its_packages_over_and_comes_back_when_there_i
 
 #[lab]
 fn a_damaged_store_is_refused_with_what_to_do_and_a_lost_one_comes_back_as_a_new_node() {
-    let Some(bench) = Bench::new(&["n1", "n2", "n3"]) else { return };
+    let Some(bench) = Bench::unhurried(&["n1", "n2", "n3"]).map(Bench::grown) else { return };
     let watch = bench.watch();
     bench.lab.power_off("n3").unwrap();
     let file = state(&bench, "n3").join("raft");

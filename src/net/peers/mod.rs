@@ -80,6 +80,7 @@ impl From<Profile> for Patience {
     fn from(profile: Profile) -> Self {
         let (connect, handshake, linger) = match profile {
             Profile::Default | Profile::Fast => (250, 1000, 250),
+            Profile::Vm => (500, 2500, 500),
             Profile::Wan => (900, 5000, 1000),
         };
         let ms = Duration::from_millis;

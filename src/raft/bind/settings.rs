@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn every_profile_makes_a_valid_configuration() {
-        for profile in [Profile::Default, Profile::Fast, Profile::Wan] {
+        for profile in [Profile::Default, Profile::Fast, Profile::Vm, Profile::Wan] {
             let config = settings(profile, "c".into(), true).unwrap();
             assert!(!config.enable_elect);
             assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
