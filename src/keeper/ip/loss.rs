@@ -83,9 +83,10 @@ impl Cause {
                 "no majority of voters renewed this node's lease; the kernel shut the address before its end".into()
             }
             Cause::HeldUp { transaction, longest } => format!(
-                "another nftables transaction on this node held the guard's renewal up for {transaction:.0?}, longer \
-                 than a slice of the lease (longest ever seen: {longest:.0?}); load large sets in smaller steps, or \
-                 choose a profile with a longer ttl"
+                "the kernel took {transaction:.0?} for the guard's renewal, longer than a slice of the lease (longest \
+                 ever seen: {longest:.0?}), and shut the address meanwhile: another nftables transaction on this node \
+                 held it up, or its core stood still; load large sets in smaller steps, or choose a profile with a \
+                 longer ttl"
             ),
             Cause::Paused { pause } => format!(
                 "the keeper did not run for {pause:.0?} (stopped, or starved of CPU), and the kernel shut the address"
