@@ -76,7 +76,9 @@ pub fn spelled_out(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     }
     let found = argv.get(at).and_then(|word| spellings.iter().find(|(spelling, _)| word == spelling));
     if let Some((_, words)) = found {
-        argv.splice(at..=at, words.iter().map(OsString::from));
+        let about = argv.get(at + 1).is_some_and(|word| word == "--help" || word == "-h");
+        let words = words.iter().filter(|word| !(about && word.starts_with('-')));
+        argv.splice(at..=at, words.map(OsString::from));
     }
     argv
 }
@@ -178,6 +180,8 @@ mod tests {
             ("pkgctl raft-status", "pkgctl raft status"),
             ("pkgctl --root /tmp/x raft-status --json", "pkgctl --root /tmp/x raft status --json"),
             ("pkgctl help raft-step-down", "pkgctl help raft step-down"),
+            ("pkgctl kvsave all.kv", "pkgctl kv save -o all.kv"),
+            ("pkgctl kvsave --help", "pkgctl kv save --help"),
             ("pkgctl kvput kvget raft-status", "pkgctl kv set kvget raft-status"),
             ("pkgctl status testpkg1", "pkgctl status testpkg1"),
             ("./lite-raft-client if key = X set Y", "./lite-raft-client kv if key = X set Y"),

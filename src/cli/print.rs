@@ -36,6 +36,16 @@ impl Out {
         }
     }
 
+    /// A line of an answer that goes on: whoever no longer reads it, or has no room for it, ends it.
+    ///
+    /// # Errors
+    /// It cannot be printed.
+    pub fn line(self, text: &str) -> Result<(), Failed> {
+        let mut stdout = anstream::stdout();
+        let printed = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        printed.map_err(|e| Failed::outcome(format!("cannot print: {e}")))
+    }
+
     /// What is going on meanwhile; not part of the answer.
     pub fn progress(self, text: &str) {
         if !self.json {

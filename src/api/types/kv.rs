@@ -340,6 +340,17 @@ struct KvInterval {
     to: Option<Key>,
 }
 
+impl KvInterval {
+    /// One that has no bound, or holds no key, was meant otherwise.
+    fn read(self) -> Result<Range, String> {
+        match (&self.from, &self.to) {
+            (None, None) => Err("`delete` has neither `from` nor `to`; write / for everything".to_owned()),
+            (Some(from), Some(to)) if from >= to => Err(format!("no key lies from '{from}' up to '{to}'")),
+            _ => Ok(Range::Between { from: self.from, to: self.to }),
+        }
+    }
+}
+
 /// What a path in an address or a transaction means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meant {
@@ -419,9 +430,7 @@ impl KvChange {
                 Meant::Key(key) => Change::Delete { key },
                 Meant::Below(range) => Change::DeleteRange { range },
             }),
-            (None, None, Some(KvWhich::Interval(KvInterval { from, to }))) => {
-                Ok(Change::DeleteRange { range: Range::Between { from, to } })
-            }
+            (None, None, Some(KvWhich::Interval(interval))) => Ok(Change::DeleteRange { range: interval.read()? }),
             _ => Err("write `put` with `value` or `base64`, or `delete` alone".to_owned()),
         }
     }

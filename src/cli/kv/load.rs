@@ -58,13 +58,15 @@ pub async fn load(client: &Client, out: &Out, verb: &Load) -> Result<(), Failed>
     let file = File::open(&verb.file).map_err(|e| Failed::usage(format!("cannot read {shown}: {e}")))?;
     let bad = |why| Failed::usage(format!("{shown}: {why}; nothing was changed"));
     let backup = backup::read(BufReader::new(file)).map_err(bad)?;
+    let saved = backup.head.range().map_err(bad)?;
     let range = match &verb.below {
-        Some(dir) => directory(Some(dir))?,
-        None => backup.head.range().map_err(bad)?,
+        Some(dir) => {
+            let below = directory(Some(dir))?;
+            some_of(&backup, &below, dir).map_err(bad)?;
+            inner(saved, below)
+        }
+        None => saved,
     };
-    if let Some(dir) = &verb.below {
-        some_of(&backup, &range, dir).map_err(bad)?;
-    }
     if let (Some(after), None) = (backup.head.alone_after, verb.newer_than) {
         out.warn(&format!(
             "this file is of a node that went on alone at revision {after}: what is older in it may have been changed here \
@@ -89,6 +91,15 @@ pub async fn load(client: &Client, out: &Out, verb: &Load) -> Result<(), Failed>
     }
     told(Some(carry(client, out, plan).await?));
     Ok(())
+}
+
+/// Of two directories with keys in both, the one that is in the other: what was not saved is not in the file either way, and
+/// `--replace` must not take it for deleted.
+fn inner(saved: Range, below: Range) -> Range {
+    match &saved {
+        Range::Below(dir) if below.contains(dir) => saved,
+        _ => below,
+    }
 }
 
 /// A directory that nothing of the file is in is a mistake: nothing would be loaded, or with `--replace` all of it deleted.
@@ -256,6 +267,21 @@ mod tests {
         for dir in ["ap", "url", "app/url"] {
             let why = below(dir).unwrap_err();
             assert!(why.contains(&format!("below '{dir}'")) && why.contains("'app/url'"), "{why}");
+        }
+    }
+
+    #[test]
+    fn nothing_outside_of_what_was_saved_is_looked_at() {
+        let below = |dir: &str| directory(Some(dir)).unwrap();
+        for (saved, asked, looked_at) in [
+            ("app/b", "app", "app/b"),
+            ("app/b", "/", "app/b"),
+            ("app/b", "app/b", "app/b"),
+            ("app/b", "app/b/c", "app/b/c"),
+            ("/", "app", "app"),
+            ("/", "/", "/"),
+        ] {
+            assert_eq!(inner(below(saved), below(asked)), below(looked_at), "{saved} {asked}");
         }
     }
 

@@ -92,12 +92,20 @@ fn address(path: &str) -> String {
 
 /// The directory that somebody means, with a `/` at its end or without; nothing and `/` are everything.
 fn directory(given: Option<&str>) -> Result<Range, Failed> {
-    let given = given.unwrap_or("");
+    let given = given.unwrap_or("/");
     let path = if given.is_empty() || given.ends_with('/') { given.to_owned() } else { format!("{given}/") };
-    match Meant::read(&path).map_err(Failed::usage)? {
+    match meant(&path)? {
         Meant::Below(range) => Ok(range),
         Meant::Key(key) => Ok(Range::Below(key)),
     }
+}
+
+/// What a path on the command line means. An empty one is a variable that nobody set, and does not mean everything.
+fn meant(given: &str) -> Result<Meant, Failed> {
+    if given.is_empty() {
+        return Err(Failed::usage("the directory is empty: write / for everything; nothing was changed".to_owned()));
+    }
+    Meant::read(given).map_err(Failed::usage)
 }
 
 /// A directory as it stands in an address.
@@ -134,5 +142,6 @@ mod tests {
             assert_eq!(below(&directory(given).unwrap()), path, "{given:?}");
         }
         assert!(directory(Some("a//b")).is_err());
+        assert!(directory(Some("")).unwrap_err().message.contains("write / for everything"));
     }
 }

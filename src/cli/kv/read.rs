@@ -52,7 +52,7 @@ pub async fn list(client: &Client, out: &Out, verb: &List) -> Result<(), Failed>
         left = left.saturating_sub(page.items.len() + page.dirs.len());
         from = page.next.clone();
         if !out.is_json() {
-            lines(&page, verb.values).iter().for_each(|line| out.say(line));
+            lines(&page, verb.values).iter().try_for_each(|line| out.line(line))?;
         } else if let Some(all) = &mut all {
             all.items.extend(page.items);
             all.dirs.extend(page.dirs);

@@ -1,7 +1,7 @@
 //! `pkgctl kv save`: all keys of a range at one moment, into a file that is there whole or not at all.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::backup::{Head, Writer};
 use super::verbs::Save;
@@ -75,12 +75,13 @@ pub async fn save(client: &Client, out: &Out, verb: &Save) -> Result<(), Failed>
         Range::Below(dir) => format!("{dir}/"),
         Range::All | Range::Between { .. } => String::new(),
     };
+    let output = verb.output.as_deref().filter(|path| *path != Path::new("-")).map(place_of).transpose()?;
     let saved = Saved::ask(client, &range, verb.level.word()).await?;
     if saved.head.keys == 0 {
         out.progress(&empty(&dir));
     }
     let head = saved.file_head(dir);
-    match &verb.output {
+    match &output {
         None => write(saved, &head, &mut std::io::stdout().lock()).await,
         Some(path) => {
             let head = into_file(saved, head, path).await?;
@@ -88,6 +89,23 @@ pub async fn save(client: &Client, out: &Out, verb: &Save) -> Result<(), Failed>
             out.say(&format!("{} keys of revision {} are in {}", head.keys, head.revision, path.display()));
             Ok(())
         }
+    }
+}
+
+/// Where the file goes: what a link points to. It takes the place of what is there, which must be a file therefore.
+fn place_of(path: &Path) -> Result<PathBuf, Failed> {
+    let shown = path.display();
+    match std::fs::canonicalize(path) {
+        Ok(place) if place.is_file() => Ok(place),
+        Ok(place) if place.is_dir() => Err(Failed::usage(format!("{shown} is a directory; name a file in it"))),
+        Ok(_) => Err(Failed::usage(format!(
+            "{shown} is no regular file, and a backup would take its place; nothing was written. To write into it, leave -o out: \
+             `pkgctl kv save > {shown}`"
+        ))),
+        Err(_) if path.is_symlink() => {
+            Err(Failed::usage(format!("{shown} is a link that leads nowhere; nothing was written")))
+        }
+        Err(_) => Ok(path.to_owned()),
     }
 }
 
@@ -135,6 +153,21 @@ async fn write(mut saved: Saved, head: &Head, to: &mut impl Write) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_takes_the_place_of_files_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file"), "old").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("none"), at("nowhere")).unwrap();
+        let file = at("file").canonicalize().unwrap();
+        assert_eq!((place_of(&at("file")).unwrap(), place_of(&at("link")).unwrap()), (file.clone(), file));
+        assert_eq!(place_of(&at("new")).unwrap(), at("new"));
+        let refused = |path: &Path| place_of(path).unwrap_err().message;
+        assert!(refused(Path::new("/dev/null")).contains("kv save > /dev/null"));
+        assert!(refused(dir.path()).contains("is a directory") && refused(&at("nowhere")).contains("leads nowhere"));
+    }
 
     #[test]
     fn an_empty_backup_says_of_what_it_is_empty() {

@@ -218,7 +218,7 @@ pub enum Act {
 pub struct Save {
     /// The directory [default: everything]
     pub dir: Option<String>,
-    /// The file [default: the standard output]
+    /// The file, or - [default: the standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// How much it must show

@@ -36,7 +36,7 @@ struct Event {
 
 /// `pkgctl kv watch [KEY|DIR/]`; ends only when it is told to, or refused.
 pub async fn watch(client: &Client, out: &Out, verb: &Watch) -> Result<(), Failed> {
-    let meant = Meant::read(verb.path.as_deref().unwrap_or("")).map_err(Failed::usage)?;
+    let meant = super::meant(verb.path.as_deref().unwrap_or("/"))?;
     let mut after = verb.after.map(LogIndex);
     loop {
         match follow(client, out, &meant, &mut after).await {
@@ -112,8 +112,8 @@ fn heard(out: &Out, event: &Event) -> Result<Heard, Failed> {
         Failed::outcome(format!("the agent's event cannot be read ({e}); is it another version of pkgctl?"))
     };
     match event.name.as_str() {
-        "put" => put(out, &serde_json::from_str(&event.data).map_err(odd)?),
-        "delete" => gone(out, &serde_json::from_str(&event.data).map_err(odd)?),
+        "put" => put(out, &serde_json::from_str(&event.data).map_err(odd)?)?,
+        "delete" => gone(out, &serde_json::from_str(&event.data).map_err(odd)?)?,
         "end" => {
             let failure: Failure = serde_json::from_str(&event.data).map_err(odd)?;
             if failure.code == "behind" {
@@ -127,21 +127,19 @@ fn heard(out: &Out, event: &Event) -> Result<Heard, Failed> {
     Ok(Heard::Going)
 }
 
-fn put(out: &Out, item: &KvItem) {
+fn put(out: &Out, item: &KvItem) -> Result<(), Failed> {
     if out.is_json() {
-        out.value(&serde_json::json!({"event": "put", "item": item}));
-    } else {
-        let value = item.value.as_ref().map(|value| shown::line(value.0.bytes())).unwrap_or_default();
-        out.say(&format!("{} put {} {value}", item.revision, item.key));
+        return out.line(&serde_json::json!({"event": "put", "item": item}).to_string());
     }
+    let value = item.value.as_ref().map(|value| shown::line(value.0.bytes())).unwrap_or_default();
+    out.line(&format!("{} put {} {value}", item.revision, item.key))
 }
 
-fn gone(out: &Out, gone: &KvGone) {
+fn gone(out: &Out, gone: &KvGone) -> Result<(), Failed> {
     if out.is_json() {
-        out.value(&serde_json::json!({"event": "delete", "item": gone}));
-    } else {
-        out.say(&format!("{} delete {}", gone.revision, gone.key));
+        return out.line(&serde_json::json!({"event": "delete", "item": gone}).to_string());
     }
+    out.line(&format!("{} delete {}", gone.revision, gone.key))
 }
 
 /// Everything as it is now, and the entry from which to go on.
@@ -155,7 +153,7 @@ async fn all(client: &Client, out: &Out, meant: &Meant) -> Result<LogIndex, Fail
 async fn below_now(client: &Client, out: &Out, range: &Range) -> Result<LogIndex, Failed> {
     let mut saved = Saved::ask(client, range, "default").await?;
     while let Some(item) = saved.next().await? {
-        put(out, &item);
+        put(out, &item)?;
     }
     Ok(saved.head.revision)
 }
@@ -168,6 +166,6 @@ async fn one_now(client: &Client, out: &Out, key: &Key) -> Result<LogIndex, Fail
         return Ok(applied.unwrap_or_default());
     }
     let one: KvOne = super::outcome(answer)?;
-    put(out, &one.item);
+    put(out, &one.item)?;
     Ok(one.applied)
 }

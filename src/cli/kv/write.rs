@@ -176,11 +176,15 @@ fn terms(revision: Option<LogIndex>, owner: &Owner) -> Result<String, Failed> {
 /// In whose name: the token is given, or the environment has it.
 fn guard(owner: &Owner) -> Result<Option<Guard>, Failed> {
     let Some(package) = owner.package.clone() else { return Ok(None) };
-    let own = || std::env::var("PKG_TOKEN").ok().and_then(|token| token.parse().ok()).map(Token);
-    let token = owner.token.or_else(own).ok_or_else(|| {
-        Failed::usage("--package needs --token: PKG_TOKEN is not set, as it is for the package's programs".to_owned())
-    })?;
+    let token = owner.token.map_or_else(|| own_token(std::env::var("PKG_TOKEN").ok().as_deref()), Ok)?;
     Ok(Some(Guard { package, token }))
+}
+
+/// The token in the environment of a package's program.
+fn own_token(given: Option<&str>) -> Result<Token, Failed> {
+    let bad = |why: String| Failed::usage(format!("--package needs --token: PKG_TOKEN is {why}; nothing was changed"));
+    let given = given.ok_or_else(|| bad("not set, as it is for the package's programs".to_owned()))?;
+    given.parse().map(Token).map_err(|_| bad(format!("'{given}', and not a number")))
 }
 
 #[cfg(test)]
@@ -203,6 +207,14 @@ mod tests {
         assert!(failed.message.contains("more than 131072 bytes") && failed.message.ends_with(limit), "{failed:?}");
         let long = "x".repeat(VALUE_MAX_BYTES + 1);
         assert!(refused(&long, false).message.ends_with(limit) && refused(&long, true).message.ends_with(limit));
+    }
+
+    #[test]
+    fn a_token_that_is_not_there_or_none_is_told_apart() {
+        assert_eq!(own_token(Some("7")).unwrap(), Token(7));
+        let why = |given| own_token(given).unwrap_err().message;
+        assert!(why(None).contains("not set") && why(Some("zzz")).contains("'zzz', and not a number"));
+        assert!(why(Some("")).contains("'', and not a number"));
     }
 
     #[test]
