@@ -18,7 +18,7 @@ use crate::engine::operator::{ClientName, Operator};
 use crate::engine::state::Watchdog;
 use crate::engine::view::PackageView;
 use crate::engine::{ClusterId, LogIndex, NodeId, Profile, Reply, SessionId, Token, WallMillis};
-use crate::package::{NodeName, Package, PackageName};
+use crate::package::{ClusterName, NodeName, Package, PackageName};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -288,7 +288,7 @@ pub struct Stopped {
 #[serde(deny_unknown_fields)]
 pub struct InitRequest {
     /// The cluster's name.
-    pub name: String,
+    pub name: ClusterName,
     /// Its profile.
     #[serde(default)]
     pub profile: Profile,

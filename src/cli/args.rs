@@ -10,7 +10,7 @@ use super::reach::endpoint;
 use crate::engine::Profile;
 use crate::engine::fence::FenceAction;
 use crate::engine::operator::ClientName;
-use crate::package::{Millis, NodeName, PackageName};
+use crate::package::{ClusterName, Millis, NodeName, PackageName};
 
 /// Above the options of every verb.
 const GLOBAL: &str = "Options of every verb";
@@ -313,8 +313,8 @@ pub struct ClusterRevoke {
 #[derive(Debug, Parser)]
 pub struct ClusterInit {
     /// The cluster's name, for people
-    #[arg(long, default_value = "cluster")]
-    pub name: String,
+    #[arg(long, default_value_t)]
+    pub name: ClusterName,
     /// Its timing
     #[arg(long, value_enum, default_value_t = ProfileArg::Default)]
     pub profile: ProfileArg,
@@ -546,8 +546,8 @@ pub struct RaftAdd {
     #[arg(value_name = "HOST[:PORT]")]
     pub address: Option<String>,
     /// The new cluster's name, for people
-    #[arg(long, value_name = "NAME", default_value = "cluster")]
-    pub cluster: String,
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub cluster: ClusterName,
     /// The new cluster's timing
     #[arg(long, value_enum, default_value_t = ProfileArg::Default)]
     pub profile: ProfileArg,

@@ -216,8 +216,8 @@ pub fn explained(error: &IntroductionError) -> Failed {
 
 fn no_secret(places: &Places) -> Failed {
     Failed::by_hand(format!(
-        "there is no secret in {}, by which a member would let this node in: copy it from a member, where `pkgctl cluster \
-         secret` makes it. Or, without a secret:\n  on a member:  pkgctl cluster token\n  here:         pkgctl cluster join TOKEN",
+        "this is no token, so a member's address is meant, and there is no secret in {}, by which that member would let this \
+         node in: copy it from a member, where `pkgctl cluster secret` makes it. Or, without a secret:\n  on a member:  pkgctl cluster token\n  here:         pkgctl cluster join TOKEN",
         places.secret_file().display()
     ))
 }

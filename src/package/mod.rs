@@ -14,7 +14,7 @@ pub mod units;
 
 pub use conflict::{Claim, Conflict, addresses, conflicts};
 pub use definition::{IpResource, Kind, Package, ProgramResource, Resource};
-pub use name::{BadName, NodeName, PackageName, ResourceName};
+pub use name::{BadName, ClusterName, NodeName, PackageName, ResourceName};
 pub use parse::filesystem::is_systems_own;
 pub use parse::parse;
 pub use problem::{Problem, Problems};

@@ -1,4 +1,4 @@
-//! Names people give: packages, resources, nodes. One rule for all of them.
+//! Names people give: packages, resources, nodes, clusters. One rule for all of them.
 
 use std::fmt;
 
@@ -93,6 +93,17 @@ name!(
     /// A node's name, for people; the log gives it its [`crate::engine::NodeId`].
     NodeName
 );
+name!(
+    /// A cluster's name, for people, who type it where they must mean it; its id is what counts.
+    ClusterName
+);
+
+/// The name of a cluster that nobody named.
+impl Default for ClusterName {
+    fn default() -> Self {
+        Self("cluster".to_owned())
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -200,13 +200,13 @@ async fn init(State(outside): State<Outside>, Body(request): Body<InitRequest>) 
 /// The store first, with the cluster in its log; the identity last, because it is what makes the node a member.
 async fn found(outside: &Outside, request: &InitRequest) -> Result<crate::engine::ClusterId> {
     let id = random::cluster_id();
-    let authority = Authority::create(id, &request.name)?;
+    let authority = Authority::create(id, request.name.as_str())?;
     let start = &outside.start;
     let key = outside.files.key()?;
     let certificate = authority.sign(&key.request(), FOUNDER, &start.name)?;
     let cluster = Cluster {
         id,
-        name: request.name.clone(),
+        name: request.name.to_string(),
         profile: request.profile,
         ca_certificate: authority.certificate_pem().to_owned(),
         ca_key: authority.key_pem(),

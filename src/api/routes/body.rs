@@ -77,9 +77,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
-        let bad = |e: QueryRejection| Refusal::bad_request(format!("the query cannot be read: {}", e.body_text()));
-        Query::try_from_uri(&parts.uri).map(|Query(asked)| Self(asked)).map_err(bad)
+        let bad = |why: &str| Refusal::bad_request(format!("the query cannot be read: {why}"));
+        if !is_text(parts.uri.query().unwrap_or_default()) {
+            return Err(bad("it is not UTF-8 (a transaction takes any bytes, as `base64`)"));
+        }
+        Query::try_from_uri(&parts.uri).map(|Query(asked)| Self(asked)).map_err(|e: QueryRejection| bad(&e.body_text()))
     }
+}
+
+/// Whether a query is UTF-8 once its escapes are read; where it is not, its reader would put other characters in.
+fn is_text(query: &str) -> bool {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => (bytes.push(byte), rest = &after[2..]),
+            None => (bytes.push(*first), rest = after),
+        };
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 /// A body as it is.
@@ -131,6 +148,16 @@ pub fn name(given: &str) -> Result<PackageName, Refusal> {
 mod tests {
     use super::*;
     use crate::net::identity::{ClientName, Subject};
+
+    #[test]
+    fn a_query_is_text_once_its_escapes_are_read() {
+        for text in ["", "if_value=%C3%A9", "from=a+b&to=%3C", "a=%", "a=%zz", "a=%2", "é"] {
+            assert!(is_text(text), "{text}");
+        }
+        for bytes in ["if_value=%ff", "if_value=%C3", "from=a%80b"] {
+            assert!(!is_text(bytes), "{bytes}");
+        }
+    }
 
     #[tokio::test]
     async fn only_root_on_the_node_itself_is_root() {

@@ -13,6 +13,7 @@ use crate::cli::exit::Failed;
 use crate::cli::introduction::{There, there, token_from};
 use crate::cli::{perform, until_it_answers};
 use crate::net::token::JoinToken;
+use crate::package::ClusterName;
 
 /// How long an agent may take to start: it reads and checks its whole store first.
 const STARTS_WITHIN: Duration = Duration::from_secs(300);
@@ -49,7 +50,7 @@ pub(super) async fn enter(home: &Home, entering: &Entering) -> Result<(), Failed
             match before_founding(home, entering).await {
                 Before::Nobody => {
                     // What is said here may go to a file: no token in it. Others come in by the secret.
-                    let init = ClusterInit { name: "cluster".to_owned(), profile: entering.profile, no_token: true };
+                    let init = ClusterInit { name: ClusterName::default(), profile: entering.profile, no_token: true };
                     perform(&args(home, Cluster::Init(init))).await
                 }
                 Before::Known(kept) => join_any(home, &entering.unless, entering.patient, kept).await,
