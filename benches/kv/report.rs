@@ -97,6 +97,11 @@ impl Point {
     }
 }
 
+/// Milliseconds, where they were measured.
+fn whole(ms: f64) -> String {
+    if ms.is_nan() { "-".to_owned() } else { format!("{ms:.0}") }
+}
+
 fn mib(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / f64::from(1 << 20))
 }
@@ -133,8 +138,8 @@ impl Report {
                     mib(full.figures.rss),
                     mib(full.figures.disk),
                     full.written_per_write.map_or("-".to_owned(), |bytes| bytes.to_string()),
-                    format!("{:.0}", median(self.gaps_of(idle.target))),
-                    format!("{:.0}", self.gaps_of(idle.target).into_iter().fold(f64::NAN, f64::max)),
+                    whole(median(self.gaps_of(idle.target))),
+                    whole(self.gaps_of(idle.target).into_iter().fold(f64::NAN, f64::max)),
                 ]
             })
             .collect();
