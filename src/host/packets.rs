@@ -114,9 +114,8 @@ impl Packets {
         let mut into = [IoSliceMut::new(&mut bytes)];
         let got = loop {
             match recvmsg::<()>(self.0.as_raw_fd(), &mut into, Some(&mut space), flags) {
-                Err(Errno::EINTR) => continue,
-                // The other end was closed with something of ours unread: the end all the same.
-                Err(Errno::ECONNRESET) => return Ok(None),
+                // The other end was closed with something of ours unread. That is told once, before what it had sent.
+                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
                 other => break other?,
             }
         };
@@ -176,6 +175,16 @@ mod tests {
         assert!(text.starts_with(&std::process::id().to_string()));
         assert_eq!(theirs.receive(Wait::No).unwrap().unwrap().bytes, b"two");
         assert_eq!(theirs.receive(Wait::No).unwrap_err(), Errno::EAGAIN);
+    }
+
+    #[test]
+    fn last_words_come_through_although_their_sender_did_not_read_ours() {
+        let (ours, theirs) = Packets::pair().unwrap();
+        ours.send(b"a later deadline", &[], None, Wait::No).unwrap();
+        theirs.send(b"done", &[], None, Wait::No).unwrap();
+        drop(theirs);
+        assert_eq!(ours.receive(Wait::No).unwrap().unwrap().bytes, b"done");
+        assert!(ours.receive(Wait::No).unwrap().is_none());
     }
 
     #[test]
