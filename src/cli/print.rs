@@ -41,9 +41,7 @@ impl Out {
     /// # Errors
     /// It cannot be printed.
     pub fn line(self, text: &str) -> Result<(), Failed> {
-        let mut stdout = anstream::stdout();
-        let printed = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
-        printed.map_err(|e| Failed::outcome(format!("cannot print: {e}")))
+        printed(text).map_err(|e| Failed::outcome(format!("cannot print: {e}")))
     }
 
     /// What is going on meanwhile; not part of the answer.
@@ -106,7 +104,12 @@ impl Out {
 /// Writes a line. What was asked for has been done by then, and the exit code says so: an output that is full or closed
 /// must not hide it.
 fn put(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{text}");
+    let _ = printed(text);
+}
+
+fn printed(text: &str) -> std::io::Result<()> {
+    let mut stdout = anstream::stdout();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
 /// The same beside the answer.
